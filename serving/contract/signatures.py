@@ -1,0 +1,37 @@
+"""Names of the signatures of a SavedModel and of their tensors (docs/contract.md)."""
+
+CONTRACT_VERSION = 1
+
+PREDICT = "serving_default"
+CLASSIFY_BYTES = "classify_bytes"
+GRAD_CAM = "grad_cam"
+MODEL_CARD = "model_card"
+
+IMAGES = "images"
+IMAGE_BYTES = "image_bytes"
+PROBABILITIES = "probabilities"
+CLASS_INDEX = "class_index"
+HEATMAP = "heatmap"
+ACTIVATIONS = "activations"
+FILTER_INDEX = "filter_index"
+PATTERNS = "patterns"
+QUERY = "query"
+CARD = "card"
+
+PREDICTED_CLASS = -1
+"""The class index that stands for the class with the highest probability."""
+
+
+def grad_cam(layer: str) -> str:
+    """Name the signature that computes Grad-CAM at a convolution."""
+    return f"{GRAD_CAM}/{layer}"
+
+
+def activations(layer: str) -> str:
+    """Name the signature that returns the activations of a convolution or pooling layer."""
+    return f"activations/{layer}"
+
+
+def filter_patterns(layer: str) -> str:
+    """Name the signature that draws what the filters of a convolution respond to."""
+    return f"filter_patterns/{layer}"
