@@ -13,6 +13,7 @@ from serving.model_server.errors import ServingError, invalid
 DEFAULT_SIGNATURE = "serving_default"
 _WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 _MAX_WARMUP_RECORDS = 1000
+_MAX_TIMEOUT_S = 1e6
 _TYPE_NAMES = {tf.float16: "half", tf.float32: "float", tf.float64: "double"}
 
 
@@ -69,9 +70,9 @@ class Servable:
         _check_inputs(signature, inputs)
         fetches = _fetches(signature, list(output_filter))
         feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
-        options = (
-            tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout_s * 1000))) if timeout_s is not None else None
-        )
+        # gRPC reports a call without a deadline as one with centuries left.
+        timeout_ms = max(1, int(timeout_s * 1000)) if timeout_s is not None and timeout_s < _MAX_TIMEOUT_S else 0
+        options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms) if timeout_ms else None
         outputs = self._session.run(fetches, feeds, options)
         # A scalar string comes back as plain bytes, whose natural numpy type would drop trailing zero bytes.
         return {
