@@ -1,0 +1,141 @@
+"""Write a classifier as a SavedModel that keeps the contract."""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from fovea.v1.model_card_pb2 import Layer, ModelCard
+from PIL import Image
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+from serving.contract import card as cards
+from serving.contract import images, signatures
+from training.export.functions import Classifier, Tensors, card_function
+from training.export.network import Network, open_network
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One signature: its function, and the names, dtypes and shapes of its inputs, in the order of its arguments."""
+
+    name: str
+    function: Callable[..., Tensors]
+    inputs: tuple[tf.TensorSpec, ...]
+
+
+def describe(network: Network, card: ModelCard) -> ModelCard:
+    """Complete a card with what the network itself tells: contract version, input, layers."""
+    complete = ModelCard()
+    complete.CopyFrom(card)
+    complete.contract_version = signatures.CONTRACT_VERSION
+    complete.input_height, complete.input_width = network.images.shape[1:3]
+    complete.resize_rule = images.RESIZE_RULE
+    complete.grad_cam_layer = network.convolutions[-1].name if network.convolutions else ""
+    del complete.layers[:]
+    for layer in network.layers.values():
+        _, height, width, channels = layer.output.shape
+        complete.layers.append(
+            Layer(
+                name=layer.name,
+                kind=layer.kind,
+                height=height,
+                width=width,
+                channels=channels,
+                grad_cam=layer.is_convolution,
+                activations=True,
+                filter_patterns=layer.is_convolution,
+            )
+        )
+    return complete
+
+
+def endpoints(classifier: Classifier, card: ModelCard) -> Iterator[Endpoint]:
+    """List the signatures of a classifier."""
+    network = classifier.network
+    pictures = tf.TensorSpec([None, *network.images.shape[1:]], tf.uint8, signatures.IMAGES)
+    class_index = tf.TensorSpec([None], tf.int32, signatures.CLASS_INDEX)
+    filter_index = tf.TensorSpec([None], tf.int32, signatures.FILTER_INDEX)
+
+    yield Endpoint(signatures.PREDICT, classifier.predict, (pictures,))
+    image_bytes = tf.TensorSpec([None], tf.string, signatures.IMAGE_BYTES)
+    yield Endpoint(signatures.CLASSIFY_BYTES, classifier.classify_bytes, (image_bytes,))
+    query = tf.TensorSpec([None], tf.string, signatures.QUERY)
+    yield Endpoint(signatures.MODEL_CARD, card_function(cards.to_json(card)), (query,))
+    for layer in network.layers.values():
+        yield Endpoint(signatures.activations(layer.name), classifier.activations(layer), (pictures,))
+    for layer in network.convolutions:
+        yield Endpoint(signatures.grad_cam(layer.name), classifier.grad_cam(layer), (pictures, class_index))
+        yield Endpoint(signatures.filter_patterns(layer.name), classifier.filter_patterns(layer), (filter_index,))
+    if network.convolutions:
+        last = classifier.grad_cam(network.convolutions[-1])
+        yield Endpoint(signatures.GRAD_CAM, last, (pictures, class_index))
+
+
+def export(model: keras.Model, card: ModelCard, folder: Path) -> tuple[Classifier, ModelCard]:
+    """Write a model with every signature of the contract, and warm-up records.
+
+    Args:
+        model: a classifier as `open_network` takes it.
+        card: name, recipe, classes and training summary; the rest is filled in.
+        folder: the folder to make.
+
+    Returns:
+        The classifier that was written and its complete card, to verify the folder with.
+
+    Raises:
+        FoveaError: a model that `open_network` refuses.
+    """
+    network = open_network(model)
+    card = describe(network, card)
+    classifier = Classifier(network)
+    archive = keras.export.ExportArchive()
+    for endpoint in endpoints(classifier, card):
+        archive.add_endpoint(endpoint.name, endpoint.function, input_signature=list(endpoint.inputs))
+    for part in classifier.models:
+        archive.track(part)
+    archive.write_out(str(folder), verbose=False)
+    _write_warmup(folder, card)
+    return classifier, card
+
+
+def example_inputs(endpoint_name: str, card: ModelCard) -> dict[str, np.ndarray]:
+    """Make a batch of one for a signature, of a grey picture with a bright square."""
+    picture = np.full((card.input_height, card.input_width, 3), 96, np.uint8)
+    picture[card.input_height // 4 : card.input_height // 2, card.input_width // 4 : card.input_width // 2] = 224
+    if endpoint_name == signatures.CLASSIFY_BYTES:
+        encoded = io.BytesIO()
+        Image.fromarray(picture).save(encoded, "JPEG")
+        return {signatures.IMAGE_BYTES: np.array([encoded.getvalue()], object)}
+    if endpoint_name == signatures.MODEL_CARD:
+        return {signatures.QUERY: np.array([b""], object)}
+    if endpoint_name.startswith("filter_patterns/"):
+        return {signatures.FILTER_INDEX: np.zeros(1, np.int32)}
+    inputs = {signatures.IMAGES: picture[np.newaxis]}
+    if endpoint_name.startswith(signatures.GRAD_CAM):
+        inputs[signatures.CLASS_INDEX] = np.array([signatures.PREDICTED_CLASS], np.int32)
+    return inputs
+
+
+def _write_warmup(folder: Path, card: ModelCard) -> None:
+    """Record one request for each signature that a person waits for; filter patterns take too long at start."""
+    layers = card.layers
+    names = [signatures.PREDICT, signatures.CLASSIFY_BYTES, signatures.MODEL_CARD]
+    names += [signatures.GRAD_CAM] if card.grad_cam_layer else []
+    names += [signatures.grad_cam(layer.name) for layer in layers if layer.grad_cam]
+    names += [signatures.activations(layer.name) for layer in layers if layer.activations]
+    path = folder / WARMUP_FILE
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for name in names:
+            request = predict_pb2.PredictRequest(
+                model_spec=model_pb2.ModelSpec(name=card.model_name, signature_name=name),
+                inputs={key: tf.make_tensor_proto(value) for key, value in example_inputs(name, card).items()},
+            )
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())

@@ -1,0 +1,177 @@
+"""Check a SavedModel before it is published: load it as TensorFlow Serving does and compare with Keras."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from fovea.v1.model_card_pb2 import ModelCard
+
+from serving.contract import card as cards
+from serving.contract import images, signatures
+from training.errors import FoveaError
+from training.export.functions import Classifier, decode_and_resize
+from training.export.network import Network
+from training.export.savedmodel import endpoints, example_inputs
+
+PROBABILITY_TOLERANCE = 1e-5
+RELATIVE_TOLERANCE = 1e-3
+PIXEL_TOLERANCE = 1.0
+"""Greatest mean difference, in grey levels, between the resize in the graph and the shared one."""
+PATTERN_TOLERANCE = 2.0
+"""Greatest mean difference of a filter pattern, in grey levels; rounding grows along the ascent."""
+
+Arrays = dict[str, np.ndarray]
+
+
+class ExportError(FoveaError):
+    """The SavedModel does not keep the contract; it must not be published."""
+
+
+class Session:
+    """A SavedModel in a session of its own, as TensorFlow Serving's session loader makes it."""
+
+    def __init__(self, folder: Path):
+        self._graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=self._graph)
+        with self._graph.as_default():
+            meta = tf.compat.v1.saved_model.loader.load(self._session, [tf.saved_model.SERVING], str(folder))
+        self.signatures = meta.signature_def
+
+    def run(self, name: str, inputs: Arrays) -> Arrays:
+        """Run a signature; inputs and outputs are named as in the signature."""
+        signature = self.signatures[name]
+        fetches = {key: info.name for key, info in signature.outputs.items()}
+        return self._session.run(fetches, {signature.inputs[key].name: value for key, value in inputs.items()})
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session.close()
+
+
+def verify(folder: Path, model: keras.Model, classifier: Classifier, card: ModelCard) -> None:
+    """Run every signature and compare with Keras.
+
+    Args:
+        folder: the SavedModel.
+        model: the Keras model it was exported from.
+        classifier: the signatures' functions, for the list of endpoints.
+        card: the complete card.
+
+    Raises:
+        ExportError: a signature is missing, fails, breaks the batching rules or disagrees with Keras.
+    """
+    try:
+        session = Session(folder)
+    except Exception as error:
+        raise ExportError(f"the SavedModel does not load as TensorFlow Serving loads it: {error}") from error
+    try:
+        for endpoint in endpoints(classifier, card):
+            if endpoint.name not in session.signatures:
+                raise ExportError(f"the SavedModel lacks the signature {endpoint.name}")
+            inputs = example_inputs(endpoint.name, card)
+            try:
+                outputs = session.run(endpoint.name, inputs)
+            except tf.errors.OpError as error:
+                raise ExportError(f"the signature {endpoint.name} fails: {error.message}") from error
+            _check_batching(endpoint.name, session, inputs, outputs)
+            _compare(endpoint.name, outputs, _expected(endpoint.name, model, classifier, inputs, card))
+    finally:
+        session.close()
+
+
+def _check_batching(name: str, session: Session, inputs: Arrays, outputs: Arrays) -> None:
+    """TensorFlow Serving merges requests along dim 0: a batch of three must answer with three equal rows."""
+    batched = session.run(name, {key: np.concatenate([value] * 3) for key, value in inputs.items()})
+    for key, value in outputs.items():
+        if value.shape[:1] != (1,) or batched[key].shape[:1] != (3,):
+            raise ExportError(f"{name}: output {key} has not the batch as its first dimension")
+        for row in range(3):
+            if not _close(name, key, batched[key][row : row + 1], value):
+                raise ExportError(f"{name}: the rows of a batch influence each other in output {key}")
+
+
+def _compare(name: str, outputs: Arrays, expected: Arrays) -> None:
+    for key, value in expected.items():
+        if not _close(name, key, outputs[key], value):
+            raise ExportError(f"{name}: output {key} differs from what Keras computes")
+
+
+def _close(name: str, key: str, value: np.ndarray, expected: np.ndarray) -> bool:
+    if value.dtype == object or np.issubdtype(value.dtype, np.int32):
+        return bool(np.all(value == expected))
+    difference = np.abs(np.asarray(value, np.float64) - np.asarray(expected, np.float64))
+    if not np.isfinite(difference).all():
+        return False
+    if key == signatures.PROBABILITIES:
+        return bool(difference.max() <= PROBABILITY_TOLERANCE)
+    if key == signatures.PATTERNS:
+        return bool(difference.mean() <= PATTERN_TOLERANCE)
+    return bool(difference.max() <= RELATIVE_TOLERANCE * max(np.abs(expected).max(), 1e-6))
+
+
+def _expected(name: str, model: keras.Model, classifier: Classifier, inputs: Arrays, card: ModelCard) -> Arrays:
+    """Compute what a signature should answer by other means than the signature's own function."""
+    network = classifier.network
+    if name == signatures.MODEL_CARD:
+        return {signatures.CARD: np.array([cards.to_json(card).encode()], object)}
+    if name == signatures.PREDICT:
+        return {signatures.PROBABILITIES: _probabilities(model, inputs[signatures.IMAGES])}
+    if name == signatures.CLASSIFY_BYTES:
+        return {signatures.PROBABILITIES: _probabilities(model, _resized_in_graph(inputs, card))}
+    kind, _, layer_name = name.partition("/")
+    layer = network.layers[layer_name or card.grad_cam_layer]
+    if kind == "activations":
+        pictures = tf.cast(inputs[signatures.IMAGES], tf.float32)
+        return {signatures.ACTIVATIONS: np.asarray(keras.Model(network.images, layer.output)(pictures, training=False))}
+    if kind == signatures.GRAD_CAM:
+        return {signatures.HEATMAP: eager_grad_cam(network, layer.name, inputs[signatures.IMAGES])}
+    ascent = tf.function(classifier.filter_patterns(layer), autograph=False)
+    return {key: np.asarray(value) for key, value in ascent(tf.constant(inputs[signatures.FILTER_INDEX])).items()}
+
+
+def _probabilities(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
+    outputs = np.asarray(model(tf.cast(pictures, tf.float32), training=False))
+    return np.concatenate([1 - outputs, outputs], axis=-1) if outputs.shape[-1] == 1 else outputs
+
+
+def _resized_in_graph(inputs: Arrays, card: ModelCard) -> np.ndarray:
+    """Resize as the bytes signature does, once it is known to agree with the shared resize."""
+    (data,) = inputs[signatures.IMAGE_BYTES]
+    in_graph = decode_and_resize(tf.constant(data), card.input_height, card.input_width).numpy()
+    shared = images.resize(images.decode(data), card.input_height, card.input_width)
+    difference = np.abs(in_graph.astype(int) - shared.astype(int)).mean()
+    if difference > PIXEL_TOLERANCE:
+        raise ExportError(
+            f"{signatures.CLASSIFY_BYTES}: pixels differ by {difference:.2f} grey levels from the shared resize"
+        )
+    return in_graph[np.newaxis]
+
+
+def eager_grad_cam(network: Network, layer_name: str, pictures: np.ndarray) -> np.ndarray:
+    """Compute Grad-CAM of the predicted class with a gradient tape.
+
+    Args:
+        network: the classifier.
+        layer_name: a convolution.
+        pictures: uint8 [n,h,w,3].
+
+    Returns:
+        The raw map, float32 [n,h,w].
+    """
+    model = keras.Model(network.images, [network.layers[layer_name].output, network.logits])
+    inputs = tf.cast(pictures, tf.float32)
+    with tf.GradientTape() as tape:
+        # The weights of a frozen base are not watched; without this nothing up to the maps would be recorded.
+        tape.watch(inputs)
+        maps, logits = model(inputs, training=False)
+        score = _predicted_score(network, logits)
+    gradient = tape.gradient(score, maps)
+    weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+    return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1)).numpy()
+
+
+def _predicted_score(network: Network, logits: tf.Tensor) -> tf.Tensor:
+    if network.is_sigmoid:
+        return tf.reduce_sum(tf.abs(logits))
+    return tf.reduce_sum(tf.reduce_max(logits, axis=-1))

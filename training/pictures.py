@@ -1,0 +1,248 @@
+"""A folder of labelled pictures as a data set: splits, classes, damaged and duplicate files."""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from serving.contract import images
+from training.errors import FoveaError
+
+SPLITS = ("train", "validation", "test")
+"""Names of the splits, and of the folders that hold them; `val` and `valid` mean validation too."""
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+_SPLIT_FOLDERS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"} | {
+    "val": "validation",
+    "test": "test",
+}
+_KAGGLE_NAME = re.compile(r"(?P<label>[^.]+)\.\d+\.\w+", re.ASCII)
+_IGNORED_FOLDERS = {"masks"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One labelled picture file."""
+
+    path: Path
+    label: int
+    """Index into the class names of the set."""
+    digest: str
+    """SHA-256 of the file's bytes."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with the files of a set; the first kind is left out of it, the others stay in."""
+
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
+    """Why a file could not be decoded."""
+    duplicates: Sequence[tuple[Path, Path]] = ()
+    """Pairs of equal files in one split."""
+    cross_split_duplicates: Sequence[tuple[Path, Path]] = ()
+    """Pairs of equal files in two splits: what is measured on one was seen in the other."""
+
+    def sentences(self) -> list[str]:
+        """Say each finding in one line that names the files."""
+        return [
+            *(f"unreadable, left out: {path} ({reason})" for path, reason in self.unreadable.items()),
+            *(f"duplicate: {second} equals {first}" for first, second in self.duplicates),
+            *(f"duplicate across splits: {second} equals {first}" for first, second in self.cross_split_duplicates),
+        ]
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Labelled pictures in splits."""
+
+    root: Path
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Sequence[Picture]]
+    """Pictures per split in an order that depends on names alone; splits without pictures are absent."""
+    findings: Findings
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over split, class name and content of every picture; independent of file names."""
+        rows = sorted(
+            f"{split}\t{self.class_names[picture.label]}\t{picture.digest}"
+            for split, pictures in self.splits.items()
+            for picture in pictures
+        )
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return the class indices of a split's pictures, int32 [n]."""
+        return np.array([picture.label for picture in self.splits[split]], np.int32)
+
+    def images_per_class(self, split: str) -> dict[str, int]:
+        """Count a split's pictures by class name."""
+        counts = Counter(picture.label for picture in self.splits[split])
+        return {name: counts[label] for label, name in enumerate(self.class_names)}
+
+
+def read_picture_set(
+    root: Path, seed: int = 0, validation_share: float = 0.2, progress: Callable[[int, int], None] | None = None
+) -> PictureSet:
+    """Read a folder in one of three forms, decoding every file once to find the damaged ones.
+
+    * split class folders: `train/cat/…`, `validation/cat/…` and, where it exists, `test/cat/…`;
+    * class folders: `cat/…`, `dog/…`, split by the seed into train and validation, stratified;
+    * flat, as Kaggle's cats and dogs: `cat.0.jpg`, `dog.0.jpg`, split likewise.
+
+    A folder named `masks` beside the splits is no class.
+
+    Args:
+        root: the folder.
+        seed: decides which pictures of an unsplit folder become validation pictures.
+        validation_share: share of each class that does, in 0..1.
+        progress: called with (files done, files in all).
+
+    Raises:
+        FoveaError: no such folder, no pictures, fewer than two classes, a class without pictures in
+            train, or one in another split that train does not have.
+    """
+    if not root.is_dir():
+        raise FoveaError(f"there is no folder {root}; --data takes a folder of class folders with pictures")
+    files, presplit = _find_files(root)
+    class_names = tuple(sorted({label for labels in files.values() for label in labels}))
+    _check_classes(root, files, class_names)
+
+    paths = [path for labels in files.values() for group in labels.values() for path in group]
+    digests, unreadable = _examine(paths, progress)
+    splits: dict[str, list[Picture]] = {}
+    for split, labels in files.items():
+        splits[split] = [
+            Picture(path, class_names.index(label), digests[path])
+            for label, group in sorted(labels.items())
+            for path in group
+            if path not in unreadable
+        ]
+        for label in labels:
+            if all(path in unreadable for path in labels[label]):
+                raise FoveaError(f"class {label!r} has no readable picture in {root if not presplit else root / split}")
+    if not presplit:
+        splits = _split(splits["train"], len(class_names), seed, validation_share, root)
+    return PictureSet(root, class_names, splits, Findings(unreadable, *_duplicates(splits)))
+
+
+def _find_files(root: Path) -> tuple[dict[str, dict[str, list[Path]]], bool]:
+    """Return the files by split and class name, and whether the folder itself says the split."""
+    folders = {entry.name: entry for entry in _folders(root)}
+    split_folders = {
+        _SPLIT_FOLDERS[name.lower()]: path for name, path in folders.items() if name.lower() in _SPLIT_FOLDERS
+    }
+    if "train" in split_folders:
+        by_split = {}
+        for split in SPLITS:
+            if split in split_folders:
+                by_split[split] = {entry.name: _pictures(entry) for entry in _folders(split_folders[split])}
+        return by_split, True
+    if folders:
+        return {"train": {name: _pictures(path) for name, path in folders.items()}}, False
+    flat: dict[str, list[Path]] = defaultdict(list)
+    for path in _pictures(root):
+        if match := _KAGGLE_NAME.fullmatch(path.name):
+            flat[match["label"]].append(path)
+    return {"train": dict(flat)}, False
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(
+        entry
+        for entry in root.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _IGNORED_FOLDERS
+    )
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(
+        (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()), key=_natural_order
+    )
+
+
+def _natural_order(path: Path) -> list[str | int]:
+    """Sort cat.2.jpg before cat.10.jpg."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def _check_classes(root: Path, files: dict[str, dict[str, list[Path]]], class_names: tuple[str, ...]) -> None:
+    if not any(group for labels in files.values() for group in labels.values()):
+        raise FoveaError(
+            f"no pictures in {root}; expected train/CLASS/*.jpg and validation/CLASS/*.jpg, CLASS/*.jpg, or CLASS.0.jpg"
+        )
+    for split, labels in files.items():
+        for label, group in labels.items():
+            if not group:
+                raise FoveaError(f"class {label!r} has no pictures in {split}: fill its folder or remove it")
+    if unknown := sorted(set(class_names) - set(files["train"])):
+        raise FoveaError(
+            f"class {unknown[0]!r} is in another split but not in train; train knows {sorted(files['train'])}"
+        )
+    if len(class_names) < 2:
+        raise FoveaError(f"{root} has only the class {class_names[0]!r}; a classifier needs at least two")
+
+
+def _examine(
+    paths: Sequence[Path], progress: Callable[[int, int], None] | None
+) -> tuple[dict[Path, str], dict[Path, str]]:
+    """Return every file's digest, and why the damaged ones cannot be decoded."""
+
+    def examine(path: Path) -> tuple[str, str | None]:
+        data = path.read_bytes()
+        try:
+            images.decode(data)
+        except images.UndecodableImageError as error:
+            return hashlib.sha256(data).hexdigest(), str(error)
+        return hashlib.sha256(data).hexdigest(), None
+
+    digests, unreadable = {}, {}
+    with ThreadPoolExecutor() as pool:
+        for done, (path, (digest, reason)) in enumerate(zip(paths, pool.map(examine, paths), strict=True), start=1):
+            digests[path] = digest
+            if reason is not None:
+                unreadable[path] = reason
+            if progress:
+                progress(done, len(paths))
+    return digests, unreadable
+
+
+def _split(
+    pictures: Sequence[Picture], classes: int, seed: int, validation_share: float, root: Path
+) -> dict[str, list[Picture]]:
+    """Split each class by the seed; equal files stay on one side."""
+    splits: dict[str, list[Picture]] = {"train": [], "validation": []}
+    for label in range(classes):
+        copies: dict[str, list[Picture]] = defaultdict(list)
+        for picture in pictures:
+            if picture.label == label:
+                copies[picture.digest].append(picture)
+        if len(copies) < 2:
+            raise FoveaError(f"{root} has a class of one picture; two are needed, one to train and one to validate")
+        groups = [copies[digest] for digest in sorted(copies)]
+        np.random.default_rng([seed, label]).shuffle(groups)  # type: ignore[arg-type]
+        held_out = min(max(1, round(len(groups) * validation_share)), len(groups) - 1)
+        for position, group in enumerate(groups):
+            splits["validation" if position < held_out else "train"] += group
+    return {split: sorted(group, key=lambda p: (p.label, _natural_order(p.path))) for split, group in splits.items()}
+
+
+def _duplicates(
+    splits: Mapping[str, Iterable[Picture]],
+) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
+    first_seen: dict[str, tuple[str, Path]] = {}
+    within, across = [], []
+    for split, pictures in splits.items():
+        for picture in pictures:
+            if picture.digest not in first_seen:
+                first_seen[picture.digest] = (split, picture.path)
+                continue
+            first_split, first = first_seen[picture.digest]
+            (within if first_split == split else across).append((first, picture.path))
+    return within, across
