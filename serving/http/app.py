@@ -1,0 +1,103 @@
+"""The application factory of the HTTP door."""
+
+import io
+from importlib import metadata
+from threading import Event
+from typing import IO, Any
+
+import orjson
+from flask import Flask, Request, Response, current_app, g, request
+from flask.json.provider import JSONProvider
+from flask_openapi3 import Info, OpenAPI
+
+from serving.access import Access, request_id
+from serving.deadline import Deadline
+from serving.http import bodies, errors, routes, schemas
+from serving.inference import Vision
+from serving.settings import Settings
+
+
+class OrjsonProvider(JSONProvider):
+    """JSON by orjson, which writes numpy arrays and data classes without a loop in Python."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """Write a value as JSON."""
+        return self._encode(obj).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Read JSON."""
+        return orjson.loads(s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """Make a JSON answer of the arguments of `jsonify`."""
+        return current_app.response_class(
+            self._encode(self._prepare_response_obj(args, kwargs)), mimetype="application/json"
+        )
+
+    @staticmethod
+    def _encode(obj: Any) -> bytes:
+        return orjson.dumps(obj, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+
+
+class _Request(Request):
+    """A request whose uploads stay in memory: they are bounded, and the file system may be read-only."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return io.BytesIO()
+
+
+def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
+    """Make the application.
+
+    Args:
+        vision: the core.
+        settings: limits and model names.
+        stopping: set once the process is about to end.
+    """
+    app = OpenAPI(
+        "serving",
+        info=Info(title="Fovea", version=metadata.version("fovea"), description=_DESCRIPTION),
+        doc_ui=False,
+        static_folder=None,
+        responses={400: schemas.ErrorBody, 500: schemas.ErrorBody},
+        validation_error_status=400,
+        validation_error_model=schemas.ErrorBody,
+        validation_error_callback=errors.raise_invalid,
+    )
+    app.json = OrjsonProvider(app)
+    app.request_class = _Request
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_bytes
+    errors.register(app)
+    routes.register(app, vision, settings, stopping)
+
+    @app.before_request
+    def begin() -> None:
+        g.deadline = Deadline(settings.deadline_s)
+        g.access = Access(
+            request_id=request_id(request.headers.get("X-Request-Id")),
+            method=request.method,
+            route=request.url_rule.rule if request.url_rule else "unmatched",
+            bytes_in=request.content_length or 0,
+        )
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        if request.method == "POST" and response.status_code >= 400:
+            bodies.discard(request)
+        response.headers["X-Request-Id"] = g.access.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        g.access.finish(response.status_code, response.content_length or 0)
+        return response
+
+    return app
+
+
+_DESCRIPTION = """Classifies pictures and shows what the model looked at.
+Paths follow TensorFlow Serving and KServe V1. Every error is {"error", "code", "request_id"}."""

@@ -1,0 +1,168 @@
+"""The pictures in a request's body: the body itself, the files of a form, or JSON."""
+
+import base64
+import binascii
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from serving.errors import (
+    BadBase64Error,
+    BadJsonError,
+    BrokenBodyError,
+    EmptyBodyError,
+    NoInstancesError,
+    TooLargeError,
+    TooManyPicturesError,
+    TooManyPixelsError,
+    UnsupportedMediaTypeError,
+    WrongFieldError,
+)
+from serving.inference import Picture
+from serving.settings import Settings
+
+FIELD = "file"
+# TensorFlow Serving never looks at Content-Type, and its documented curl lines send JSON as a form.
+_UNTYPED = ("", "application/x-www-form-urlencoded", "text/plain")
+_SIGNATURES = ("", "serving_default", "classify_bytes")
+_ROW_KEYS = ("b64", "images", "image_bytes")
+_DISCARD_BYTES = 64 * 1024 * 1024
+_DISCARD_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture and the name of the file it came from, if it has one."""
+
+    picture: Picture
+    filename: str | None = None
+
+
+def read(request: Request, settings: Settings) -> list[Upload]:
+    """Read the pictures of a request.
+
+    Raises:
+        FoveaError: no body, another media type, too many bytes or pictures, a form without the
+            field `file`, or JSON that holds no pictures.
+    """
+    kind = request.mimetype
+    try:
+        if kind.startswith("image/") or kind == "application/octet-stream":
+            return [Upload(_data(request))]
+        if kind == "multipart/form-data":
+            return _from_form(request, settings)
+        if kind == "application/json" or (kind in _UNTYPED and _data(request).lstrip()[:1] == b"{"):
+            return [Upload(picture) for picture in from_json(_data(request), settings)]
+    except RequestEntityTooLarge:
+        raise TooLargeError(f"the request has more than {settings.max_bytes} bytes") from None
+    # A socket that times out or breaks, or a malformed chunk.
+    except OSError as error:
+        raise BrokenBodyError("the body stopped before its end") from error
+    raise UnsupportedMediaTypeError(
+        f"{kind[:64] or 'a body without Content-Type'} is not taken; send image/*, application/octet-stream, "
+        "multipart/form-data with the field 'file', or application/json"
+    )
+
+
+def from_json(data: bytes, settings: Settings) -> list[Picture]:
+    """Read pictures from TensorFlow Serving's row form.
+
+    An instance is `{"b64": "..."}`, the pixels as nested lists [h][w][3] of whole numbers in
+    0..255, or an object with either of these under the name of the signature's input (`image_bytes`
+    or `images`).
+
+    Raises:
+        BadJsonError: not JSON, or not of this form.
+        BadBase64Error: a picture is not base64.
+        NoInstancesError: no pictures.
+    """
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadJsonError(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadJsonError('the body must be an object: {"instances": [{"b64": "..."}]}')
+    if body.get("signature_name", "") not in _SIGNATURES:
+        raise BadJsonError("signature_name must be serving_default or left out")
+    instances = body.get("instances")
+    if not instances:
+        raise NoInstancesError('the body has no instances; send {"instances": [{"b64": "..."}]}')
+    if not isinstance(instances, list):
+        raise BadJsonError("instances must be a list")
+    _check_count(len(instances), settings)
+    return [_instance(instance, position, settings.max_pixels) for position, instance in enumerate(instances)]
+
+
+def discard(request: Request) -> None:
+    """Read what is left of the body, within limits.
+
+    An answer sent while the client is still writing is lost to most clients: the close resets the
+    connection before they read.
+    """
+    stream = request.environ["wsgi.input"]
+    end, left = time.monotonic() + _DISCARD_SECONDS, _DISCARD_BYTES
+    try:
+        while left > 0 and time.monotonic() < end and (chunk := stream.read(64 * 1024)):
+            left -= len(chunk)
+    except OSError:
+        return
+
+
+def _data(request: Request) -> bytes:
+    data = request.get_data()
+    if not data:
+        raise EmptyBodyError("the body is empty; a picture is expected")
+    return data
+
+
+def _from_form(request: Request, settings: Settings) -> list[Upload]:
+    files = request.files.getlist(FIELD)
+    if not files:
+        names = sorted({*request.files, *request.form})
+        found = f"only {', '.join(map(repr, names))[:200]}" if names else "no fields"
+        raise WrongFieldError(f"the form has {found}; pictures belong into the file field {FIELD!r}")
+    _check_count(len(files), settings)
+    return [Upload(file.read(), file.filename or None) for file in files]
+
+
+def _check_count(count: int, settings: Settings) -> None:
+    if count > settings.max_pictures:
+        raise TooManyPicturesError(f"the request holds {count} pictures; at most {settings.max_pictures} are allowed")
+
+
+def _instance(value: object, position: int, max_pixels: int) -> Picture:
+    if isinstance(value, dict) and len(value) == 1:
+        (key, inner), *_ = value.items()
+        if key == "b64":
+            return _decode_base64(inner, position)
+        if key in _ROW_KEYS:
+            return _instance(inner, position, max_pixels)
+    if isinstance(value, list):
+        return _pixels(value, position, max_pixels)
+    raise BadJsonError(f'instance {position} must be {{"b64": "..."}} or pixels as nested lists [h][w][3]')
+
+
+def _decode_base64(text: object, position: int) -> bytes:
+    if not isinstance(text, str):
+        raise BadBase64Error(f"instance {position}: the value of b64 must be a string")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadBase64Error(f"instance {position} is not base64 (RFC 4648, section 4, without line breaks)") from None
+
+
+def _pixels(rows: Sequence[object], position: int, max_pixels: int) -> np.ndarray:
+    try:
+        array = np.array(rows)
+    except ValueError:
+        array = np.empty(0)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind != "i" or array.min() < 0 or array.max() > 255:
+        raise BadJsonError(f"instance {position}: pixels must be nested lists [h][w][3] of whole numbers in 0..255")
+    if array.shape[0] * array.shape[1] > max_pixels:
+        raise TooManyPixelsError(f"instance {position} has more than {max_pixels} pixels")
+    return array.astype(np.uint8)

@@ -1,0 +1,321 @@
+"""Parameters and answers of the REST interface; the OpenAPI document is made from these."""
+
+import functools
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from serving.catalog import ModelRef
+from serving.inference import DEFAULT_ALPHA, DEFAULT_FILTERS, DEFAULT_TOP_K, MAX_FILTERS
+
+
+class ModelPath(BaseModel):
+    """The newest version of a model."""
+
+    model: str = Field(description="Name of the model.")
+
+    def ref(self) -> ModelRef:
+        """Return the reference that the path spells."""
+        return ModelRef(self.model)
+
+
+class VersionPath(ModelPath):
+    """A version of a model."""
+
+    version: int = Field(ge=1, lt=2**63, description="Number of the version.")
+
+    def ref(self) -> ModelRef:
+        """Return the reference that the path spells."""
+        return ModelRef(self.model, version=self.version)
+
+
+class LabelPath(ModelPath):
+    """The version of a model that carries a label."""
+
+    label: str = Field(description="Label of the version, such as stable or canary.")
+
+    def ref(self) -> ModelRef:
+        """Return the reference that the path spells."""
+        return ModelRef(self.model, label=self.label)
+
+
+class PagePath(BaseModel):
+    """A file of the web page."""
+
+    name: str = Field(description="Path of the file.")
+
+
+def _numbers(value: object) -> object:
+    """Expand `0,3,8-15`, given once or several times, to a list of numbers."""
+    if not isinstance(value, list):
+        return value
+    found: list[int] = []
+    for part in ",".join(map(str, value)).split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or len(part) > 20:
+            raise ValueError("write numbers and ranges, such as 0,3,8-15")
+        start, stop = int(first), int(last or first)
+        if stop < start or stop - start >= 4096:
+            raise ValueError("a range goes from the smaller to the greater number")
+        found.extend(range(start, stop + 1))
+        if len(found) > 4096:
+            raise ValueError("at most 4096 numbers")
+    return list(dict.fromkeys(found))
+
+
+Numbers = Annotated[list[int], BeforeValidator(_numbers)]
+
+
+class _Query(BaseModel):
+    """Query parameters; one that does not exist is refused, since it would be a misspelt one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    @functools.cache
+    def _schema(cls) -> dict[str, Any]:
+        return super().model_json_schema()
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the JSON schema; without arguments, as every request asks for it, from memory."""
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else cls._schema()
+
+
+class ClassifyQuery(_Query):
+    """Parameters of classify."""
+
+    top_k: int | None = Field(
+        default=None, ge=1, description=f"How many classes to list for each picture; default {DEFAULT_TOP_K}."
+    )
+
+
+class NoQuery(_Query):
+    """No parameters."""
+
+
+class ExplainQuery(_Query):
+    """Parameters of KServe's explain."""
+
+    target_class: str | None = Field(
+        default=None, alias="class", description="Name or index of the class to explain; default: the predicted one."
+    )
+    layer: str | None = Field(default=None, description="Name of a convolution; default: the last.")
+
+
+class GradCamQuery(ExplainQuery):
+    """Parameters of Grad-CAM."""
+
+    alpha: float = Field(default=DEFAULT_ALPHA, ge=0, le=1, description="Strength of the overlay (PNG only).")
+    colormap: str | None = Field(
+        default=None, description="Colour map of the overlay, such as inferno or viridis (PNG only)."
+    )
+
+
+class ActivationsQuery(_Query):
+    """Parameters of activations."""
+
+    layer: list[str] = Field(
+        default=[], description="Names of convolution and pooling layers; default: all (PNG: the first)."
+    )
+    channels: Numbers = Field(
+        default=[], description="Channels whose values to return, such as 0,3,8-15; default: all (JSON: no values)."
+    )
+    colormap: str | None = Field(default=None, description="Colour map of the grid (PNG only).")
+
+
+class FiltersQuery(_Query):
+    """Parameters of filter patterns."""
+
+    layer: str | None = Field(default=None, description="Name of a convolution; default: the last.")
+    filter: Numbers = Field(
+        default=[],
+        description=f"Filters to draw, such as 0,3,8-15; at most {MAX_FILTERS}; default: the first {DEFAULT_FILTERS}.",
+    )
+
+
+class Answer(BaseModel):
+    """What all answers have in common: no field that is not declared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorBody(Answer):
+    """Every error."""
+
+    error: str = Field(description="One sentence.")
+    code: str = Field(description="A stable name, for programs.")
+    request_id: str = Field(description="Also in the header X-Request-Id and in the log.")
+
+
+class ServedModelBody(Answer):
+    """The version that answered."""
+
+    name: str
+    version: int
+
+
+class ClassScoreBody(Answer):
+    """Probability of a class."""
+
+    label: str
+    class_index: int
+    score: float
+
+
+class ClassificationBody(Answer):
+    """The class of a picture."""
+
+    label: str
+    class_index: int
+    score: float
+    top_k: list[ClassScoreBody] = Field(description="The most probable classes, best first.")
+    filename: str | None = Field(default=None, description="Name of the uploaded file, where it has one.")
+
+
+class ClassifyBody(Answer):
+    """Answer of classify."""
+
+    model: ServedModelBody
+    classifications: list[ClassificationBody] = Field(description="One a picture, in the order sent.")
+
+
+class PredictBody(Answer):
+    """Answer of predict, as TensorFlow Serving gives it."""
+
+    predictions: list[list[float]] = Field(description="Probabilities of the classes, one row a picture.")
+
+
+class BoxBody(Answer):
+    """Pixels of the picture, half-open: left <= x < right, top <= y < bottom."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class GradCamBody(Answer):
+    """Why a picture would be of a class."""
+
+    label: str
+    class_index: int
+    score: float
+    layer: str
+    heatmap: list[list[float]] = Field(description="The map at the layer's resolution, after ReLU, not normalised.")
+    normalized: list[list[float]] = Field(description="The map divided by its peak; all 0 where the peak is 0.")
+    peak: float = Field(description="Greatest value of the map; 0: nothing in the picture speaks for the class.")
+    box: BoxBody | None = Field(description="Where the map reaches half of its peak; null where the peak is 0.")
+    width: int = Field(description="Width of the upright picture in pixels.")
+    height: int = Field(description="Height of the upright picture in pixels.")
+    filename: str | None = None
+
+
+class GradCamAnswer(Answer):
+    """Answer of Grad-CAM as JSON."""
+
+    model: ServedModelBody
+    explanations: list[GradCamBody] = Field(description="One a picture, in the order sent.")
+
+
+class ExplainAnswer(Answer):
+    """Answer of KServe's explain."""
+
+    explanations: list[GradCamBody]
+
+
+class ChannelStrengthBody(Answer):
+    """Mean activation of a channel."""
+
+    channel: int
+    mean: float
+
+
+class LayerActivationsBody(Answer):
+    """Summary of a layer for one picture."""
+
+    layer: str
+    shape: list[int] = Field(description="Height, width and channels of the layer.")
+    sparsity: float = Field(description="Share of values that are 0 or less.")
+    silent_channels: int = Field(description="Channels without a value above 0.")
+    strongest: list[ChannelStrengthBody] = Field(description="Channels with the greatest mean, strongest first.")
+    channels: list[int] | None = Field(default=None, description="The channels asked for.")
+    activations: list[list[list[float]]] | None = Field(
+        default=None, description="Their values, [h][w][channel asked for]; only where channels were asked for."
+    )
+
+
+class PictureActivationsBody(Answer):
+    """The layers of one picture."""
+
+    layers: list[LayerActivationsBody]
+    filename: str | None = None
+
+
+class ActivationsAnswer(Answer):
+    """Answer of activations as JSON."""
+
+    model: ServedModelBody
+    pictures: list[PictureActivationsBody] = Field(description="One a picture, in the order sent.")
+
+
+class VersionErrorBody(Answer):
+    """What went wrong with a version."""
+
+    error_code: str
+    error_message: str
+
+
+class VersionStatusBody(Answer):
+    """State of a version, as TensorFlow Serving gives it."""
+
+    version: str
+    state: str
+    status: VersionErrorBody
+
+
+class LayerBody(Answer):
+    """A layer and what can be asked of it."""
+
+    name: str
+    kind: str
+    height: int
+    width: int
+    channels: int
+    grad_cam: bool
+    activations: bool
+    filter_patterns: bool
+
+
+class ModelBody(Answer):
+    """A model: TensorFlow Serving's status, KServe's readiness and what Fovea knows."""
+
+    name: str
+    ready: bool
+    model_version_status: list[VersionStatusBody] = Field(description="Newest first.")
+    version: int | None = Field(description="The version that answers; null when not ready.")
+    labels: dict[str, int] = Field(description="Versions by label.")
+    classes: list[str]
+    layers: list[LayerBody]
+    grad_cam_layer: str | None = Field(description="The convolution that Grad-CAM explains by default.")
+    input_height: int | None
+    input_width: int | None
+
+
+class ModelsBody(Answer):
+    """All models."""
+
+    models: list[ModelBody]
+
+
+class ReadyBody(BaseModel):
+    """Readiness, by model."""
+
+    ready: bool
+    models: dict[str, str] = Field(description="OK, or the code of what is wrong.")
+
+
+class AliveBody(BaseModel):
+    """Liveness."""
+
+    status: str

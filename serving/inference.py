@@ -1,0 +1,548 @@
+"""The core: pictures in, classifications and explanations out. Both doors, HTTP and gRPC, call this."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from fovea.v1.model_card_pb2 import Layer, ModelCard
+from PIL import Image
+
+from serving import metrics, rendering
+from serving.backend import ModelServer, RefusedError
+from serving.catalog import Catalog, ModelRef, ModelStatus, Served, model_spec
+from serving.contract import images as pictures
+from serving.contract import signatures
+from serving.deadline import Deadline
+from serving.errors import (
+    AnswerTooLargeError,
+    EmptyBodyError,
+    FoveaError,
+    InvalidArgumentError,
+    ModelServerError,
+    NoInstancesError,
+    NotAnImageError,
+    TooManyPicturesError,
+    TooManyPixelsError,
+    UnknownClassError,
+    UnknownLayerError,
+)
+from serving.rendering import Box
+from serving.settings import Settings
+
+DEFAULT_TOP_K = 5
+DEFAULT_ALPHA = 0.5
+DEFAULT_FILTERS = 16
+MAX_FILTERS = 64
+STRONGEST = 10
+"""How many channels the summary of a layer lists."""
+
+T = TypeVar("T")
+Picture = bytes | np.ndarray
+"""An encoded picture, or its RGB pixels as uint8 [h, w, 3]."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """The version that answered."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Probability of one class, in 0..1."""
+
+    label: str
+    class_index: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The class of a picture, and the most probable ones, best first."""
+
+    label: str
+    class_index: int
+    score: float
+    top_k: list[ClassScore]
+
+
+@dataclass(frozen=True)
+class Classifications:
+    """One classification a picture."""
+
+    model: ServedModel
+    rows: list[Classification]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities, float32 [N, C]."""
+
+    model: ServedModel
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class GradCam:
+    """Why a picture would be of a class, as a map.
+
+    heatmap is float32 [h, w] as the model computed it: after ReLU, not normalised. peak is its
+    greatest value; where that is 0, nothing in the picture speaks for the class at this layer and
+    box is None. box is the hot region in pixels of the upright picture, whose size is width x height.
+    """
+
+    label: str
+    class_index: int
+    score: float
+    layer: str
+    heatmap: np.ndarray
+    peak: float
+    box: Box | None
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class GradCams:
+    """One explanation a picture."""
+
+    model: ServedModel
+    class_names: list[str]
+    probabilities: np.ndarray
+    rows: list[GradCam]
+
+
+@dataclass(frozen=True)
+class ChannelStrength:
+    """Mean activation of a channel."""
+
+    channel: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class LayerActivations:
+    """Summary of a layer for one picture, and the values that were asked for.
+
+    shape is [h, w, c] of the whole layer; sparsity the share of values that are 0 or less;
+    silent_channels the number of channels without a value above 0; strongest the channels with the
+    greatest mean, strongest first; values float32 [h, w, channels asked for], or None.
+    """
+
+    layer: str
+    shape: tuple[int, int, int]
+    sparsity: float
+    silent_channels: int
+    strongest: list[ChannelStrength]
+    values: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Activations:
+    """For each picture, one entry a layer, in the order of the request (or of the model)."""
+
+    model: ServedModel
+    pictures: list[list[LayerActivations]]
+
+
+@dataclass(frozen=True)
+class FilterPatterns:
+    """What filters respond to: uint8 [K, H, W, 3], one picture a filter."""
+
+    model: ServedModel
+    layer: str
+    filters: list[int]
+    patterns: np.ndarray
+
+
+class Vision:
+    """Classifies and explains with the models of a model server; knows no protocol.
+
+    All methods raise `FoveaError`s: for a reference to a model, version or label that is not served,
+    for pictures that are none or too large, for parameters that do not fit the model, and for a
+    model server that is away, busy or late.
+    """
+
+    def __init__(self, server: ModelServer, settings: Settings) -> None:
+        self._server = server
+        self._settings = settings
+        self._catalog = Catalog(server, settings)
+
+    def classify(
+        self, ref: ModelRef, images: Sequence[Picture], top_k: int | None, deadline: Deadline
+    ) -> Classifications:
+        """Name the class of each picture.
+
+        Args:
+            ref: the model.
+            images: 1 to `max_pictures` pictures.
+            top_k: how many classes to list for each; None: five, or all where there are fewer.
+            deadline: the request's.
+        """
+        if top_k is not None and top_k < 1:
+            raise InvalidArgumentError("top_k must be 1 or more")
+
+        def work(served: Served) -> Classifications:
+            probabilities = self._probabilities(served, images, deadline)
+            rows = [_classification(row, served.card, top_k or DEFAULT_TOP_K) for row in probabilities]
+            return Classifications(_model(served), rows)
+
+        return self._work(ref, deadline, work)
+
+    def predict(self, ref: ModelRef, images: Sequence[Picture], deadline: Deadline) -> Predictions:
+        """Return the probabilities of all classes for each picture."""
+
+        def work(served: Served) -> Predictions:
+            return Predictions(_model(served), self._probabilities(served, images, deadline))
+
+        return self._work(ref, deadline, work)
+
+    def grad_cam(
+        self,
+        ref: ModelRef,
+        images: Sequence[Picture],
+        target_class: str | None,
+        layer: str | None,
+        deadline: Deadline,
+    ) -> GradCams:
+        """Show where each picture speaks for a class (Selvaraju et al. 2017, Grad-CAM).
+
+        Args:
+            ref: the model.
+            images: 1 to `max_pictures` pictures.
+            target_class: name or index of the class; None: the predicted class of each picture.
+            layer: name of a convolution; None: the last.
+            deadline: the request's.
+        """
+
+        def work(served: Served) -> GradCams:
+            card = served.card
+            name = layer or card.grad_cam_layer
+            _layer(card, name, "grad_cam")
+            signature = signatures.grad_cam(layer) if layer else signatures.GRAD_CAM
+            fixed = None if target_class is None else _class_index(card, target_class)
+            pixels, sizes = self._decode(images, card, deadline)
+            classes = np.full(len(pixels), signatures.PREDICTED_CLASS if fixed is None else fixed, np.int32)
+            outputs = self._explain(served, signature, pixels, classes, deadline)
+            if fixed is None and card.decision_threshold > 0:
+                # The graph explains the most probable class; a threshold may decide for the other one.
+                decided = np.array([_decide(row, card) for row in outputs[signatures.PROBABILITIES]], np.int32)
+                if (decided != outputs[signatures.CLASS_INDEX]).any():
+                    outputs = self._explain(served, signature, pixels, decided, deadline)
+            probabilities, heatmaps = outputs[signatures.PROBABILITIES], outputs[signatures.HEATMAP]
+            rows = []
+            for row, index, heatmap, (width, height) in zip(
+                probabilities, outputs[signatures.CLASS_INDEX].tolist(), heatmaps, sizes, strict=True
+            ):
+                with metrics.RENDER.time():
+                    box = rendering.hot_region(heatmap, width, height)
+                rows.append(
+                    GradCam(
+                        label=card.class_names[index],
+                        class_index=index,
+                        score=float(row[index]),
+                        layer=name,
+                        heatmap=heatmap,
+                        peak=float(heatmap.max()),
+                        box=box,
+                        width=width,
+                        height=height,
+                    )
+                )
+            return GradCams(_model(served), list(card.class_names), probabilities, rows)
+
+        return self._work(ref, deadline, work)
+
+    def overlay(self, image: Picture, heatmap: np.ndarray, alpha: float | None, colormap: str | None) -> bytes:
+        """Draw a heat map over its picture, at the picture's own size.
+
+        Args:
+            image: the picture that was explained.
+            heatmap: float32 [h, w].
+            alpha: strength in 0..1; None: 0.5.
+            colormap: name of a colour map; None: the configured one.
+
+        Returns:
+            A PNG.
+        """
+        alpha = DEFAULT_ALPHA if alpha is None else alpha
+        if not 0 <= alpha <= 1:
+            raise InvalidArgumentError("alpha must lie between 0 and 1")
+        rendering.palette(name := colormap or self._settings.colormap, 256)
+        picture = self._open(image, 0)
+        with metrics.RENDER.time():
+            return rendering.png(rendering.overlay(picture, heatmap, alpha, name))
+
+    def activations(
+        self,
+        ref: ModelRef,
+        images: Sequence[Picture],
+        layers: Sequence[str],
+        channels: Sequence[int],
+        values: bool,
+        deadline: Deadline,
+        first_only: bool = False,
+    ) -> Activations:
+        """Return what layers make of each picture.
+
+        Args:
+            ref: the model.
+            images: 1 to `max_pictures` pictures.
+            layers: names of convolution and pooling layers; empty: all.
+            channels: channels whose values to return; empty: all.
+            values: return the values beside the summary.
+            deadline: the request's.
+            first_only: with no layers named, take the first instead of all.
+        """
+
+        def work(served: Served) -> Activations:
+            card = served.card
+            names = list(dict.fromkeys(layers)) or [item.name for item in card.layers if item.activations]
+            chosen = [_layer(card, name, "activations") for name in names[: 1 if first_only and not layers else None]]
+            for item in chosen:
+                _check_channels(item, channels)
+            self._check_answer(chosen, len(images), channels, values)
+            pixels, _ = self._decode(images, card, deadline)
+            rows: list[list[LayerActivations]] = [[] for _ in images]
+            for item in chosen:
+                outputs = self._run(served, signatures.activations(item.name), {signatures.IMAGES: pixels}, deadline)
+                batch = _output(outputs, signatures.ACTIVATIONS, (len(pixels), item.height, item.width, item.channels))
+                for row, maps in zip(rows, batch, strict=True):
+                    row.append(_layer_activations(item.name, maps, channels, values))
+            return Activations(_model(served), rows)
+
+        return self._work(ref, deadline, work)
+
+    def activation_grid(self, activations: LayerActivations, colormap: str | None) -> bytes:
+        """Draw the values of a layer as a grid of channels, 16 a row; a PNG."""
+        if activations.values is None:
+            raise ValueError("a grid is drawn from activations with their values")
+        with metrics.RENDER.time():
+            return rendering.png(rendering.activation_grid(activations.values, colormap or self._settings.colormap))
+
+    def filter_patterns(
+        self, ref: ModelRef, layer: str | None, filters: Sequence[int], deadline: Deadline
+    ) -> FilterPatterns:
+        """Draw what filters of a convolution respond to most, by gradient ascent in the model.
+
+        Args:
+            ref: the model.
+            layer: name of a convolution; None: the last that can be drawn.
+            filters: 1 to 64 filters; empty: the first 16.
+            deadline: the request's.
+        """
+
+        def work(served: Served) -> FilterPatterns:
+            card = served.card
+            drawable = [item.name for item in card.layers if item.filter_patterns]
+            chosen = _layer(card, layer or (drawable[-1] if drawable else ""), "filter_patterns")
+            _check_channels(chosen, filters, "filter")
+            indices = list(dict.fromkeys(filters)) or list(range(min(DEFAULT_FILTERS, chosen.channels)))
+            if len(indices) > MAX_FILTERS:
+                raise InvalidArgumentError(f"at most {MAX_FILTERS} filters can be drawn at a time")
+            outputs = self._run(
+                served,
+                signatures.filter_patterns(chosen.name),
+                {signatures.FILTER_INDEX: np.array(indices, np.int32)},
+                deadline,
+            )
+            shape = (len(indices), card.input_height, card.input_width, 3)
+            patterns = _output(outputs, signatures.PATTERNS, shape, np.uint8)
+            return FilterPatterns(_model(served), chosen.name, indices, patterns)
+
+        return self._work(ref, deadline, work)
+
+    def pattern_grid(self, patterns: FilterPatterns) -> bytes:
+        """Lay filter patterns side by side, 8 a row; a PNG."""
+        with metrics.RENDER.time():
+            return rendering.png(rendering.pattern_grid(patterns.patterns))
+
+    def check(self, ref: ModelRef) -> None:
+        """Refuse models that are not configured, without asking anyone."""
+        self._catalog.check(ref)
+
+    def list_models(self, deadline: Deadline) -> list[ModelStatus]:
+        """Describe all configured models."""
+        return [self.describe(ModelRef(name), deadline) for name in self._settings.models]
+
+    def describe(self, ref: ModelRef, deadline: Deadline) -> ModelStatus:
+        """Describe a model."""
+        return self._catalog.status(ref, deadline)
+
+    def signatures(self, ref: ModelRef, deadline: Deadline) -> tuple[Served, dict[str, object]]:
+        """Return a version and its signatures as TensorFlow Serving's REST API writes them."""
+
+        def work(served: Served) -> tuple[Served, dict[str, object]]:
+            return served, self._server.signatures(served.name, served.version, deadline)
+
+        return self._work(ref, deadline, work)
+
+    def readiness(self, deadline: Deadline) -> dict[str, str]:
+        """Ask every configured model for its card.
+
+        Returns:
+            By model: `OK`, or the code of what is wrong.
+        """
+        found = {}
+        for name in self._settings.models:
+            try:
+                self._catalog.resolve(ModelRef(name), deadline)
+                found[name] = "OK"
+            except FoveaError as error:
+                found[name] = error.code
+        return found
+
+    def _work(self, ref: ModelRef, deadline: Deadline, work: Callable[[Served], T]) -> T:
+        try:
+            return self._catalog.call(ref, deadline, work)
+        except RefusedError as error:
+            raise ModelServerError("the model server refused a call that the model card allows") from error
+
+    def _run(
+        self, served: Served, signature: str, inputs: dict[str, np.ndarray], deadline: Deadline
+    ) -> dict[str, np.ndarray]:
+        spec = model_spec(ModelRef(served.name, version=served.version))
+        return self._server.predict(spec, signature, inputs, deadline).outputs
+
+    def _probabilities(self, served: Served, images: Sequence[Picture], deadline: Deadline) -> np.ndarray:
+        pixels, _ = self._decode(images, served.card, deadline)
+        outputs = self._run(served, signatures.PREDICT, {signatures.IMAGES: pixels}, deadline)
+        return _output(outputs, signatures.PROBABILITIES, (len(pixels), len(served.card.class_names)))
+
+    def _explain(
+        self, served: Served, signature: str, pixels: np.ndarray, classes: np.ndarray, deadline: Deadline
+    ) -> dict[str, np.ndarray]:
+        inputs = {signatures.IMAGES: pixels, signatures.CLASS_INDEX: classes}
+        outputs = self._run(served, signature, inputs, deadline)
+        count, names = len(pixels), len(served.card.class_names)
+        _output(outputs, signatures.PROBABILITIES, (count, names))
+        _output(outputs, signatures.HEATMAP, (count, -1, -1))
+        indices = _output(outputs, signatures.CLASS_INDEX, (count,), np.int32)
+        if (indices < 0).any() or (indices >= names).any():
+            raise ModelServerError("the model answered a class that its card does not know")
+        return outputs
+
+    def _decode(
+        self, images: Sequence[Picture], card: ModelCard, deadline: Deadline
+    ) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """Return the pictures as the model takes them, uint8 [N, H, W, 3], and their own sizes (width, height)."""
+        if not images:
+            raise NoInstancesError("the request holds no picture")
+        if len(images) > self._settings.max_pictures:
+            raise TooManyPicturesError(
+                f"the request holds {len(images)} pictures; at most {self._settings.max_pictures} are allowed"
+            )
+        batch = np.empty((len(images), card.input_height, card.input_width, 3), np.uint8)
+        sizes = []
+        for position, image in enumerate(images):
+            deadline.remaining()
+            with metrics.DECODE.time():
+                picture = self._open(image, position if len(images) > 1 else None)
+                batch[position] = pictures.resize(picture, card.input_height, card.input_width)
+            sizes.append(picture.size)
+        return batch, sizes
+
+    def _open(self, image: Picture, position: int | None) -> Image.Image:
+        where = "" if position is None else f"picture {position}: "
+        if isinstance(image, np.ndarray):
+            return Image.fromarray(image)
+        if not image:
+            raise EmptyBodyError(f"{where}the picture has zero bytes")
+        try:
+            return pictures.decode(image, self._settings.max_pixels)
+        except pictures.TooManyPixelsError as error:
+            raise TooManyPixelsError(f"{where}{error}") from error
+        except pictures.UndecodableImageError as error:
+            raise NotAnImageError(f"{where}{error}") from error
+
+    def _check_answer(self, layers: Iterable[Layer], count: int, channels: Sequence[int], values: bool) -> None:
+        """Refuse before computing what would not fit into one answer."""
+        limit = self._settings.max_answer_bytes
+        sizes = [item.height * item.width * 4 * count for item in layers]
+        whole = [size * item.channels for size, item in zip(sizes, layers, strict=True)]
+        kept = [size * len(channels) for size in sizes] if channels else whole
+        if max(whole, default=0) > limit or (values and sum(kept) > limit):
+            raise AnswerTooLargeError(
+                f"these activations take more than {limit} bytes; ask for fewer layers, channels or pictures"
+            )
+
+
+def _model(served: Served) -> ServedModel:
+    return ServedModel(served.name, served.version)
+
+
+def _decide(probabilities: np.ndarray, card: ModelCard) -> int:
+    """Return the index of the class that an answer names: the most probable, or as the card's threshold says."""
+    if len(probabilities) == 2 and card.decision_threshold > 0:
+        return int(probabilities[1] >= card.decision_threshold)
+    return int(probabilities.argmax())
+
+
+def _classification(probabilities: np.ndarray, card: ModelCard, top_k: int) -> Classification:
+    names = card.class_names
+    best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+    index = _decide(probabilities, card)
+    return Classification(
+        label=names[index],
+        class_index=index,
+        score=float(probabilities[index]),
+        top_k=[ClassScore(names[i], i, float(probabilities[i])) for i in best],
+    )
+
+
+def _class_index(card: ModelCard, text: str) -> int:
+    names = list(card.class_names)
+    if text in names:
+        return names.index(text)
+    if text.isascii() and text.isdigit() and int(text[:9]) < len(names):
+        return int(text[:9])
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    raise UnknownClassError(f"the model has no class {text[:128]!r}; its classes are {shown} (0 to {len(names) - 1})")
+
+
+def _layer(card: ModelCard, name: str, ability: str) -> Layer:
+    able = {item.name: item for item in card.layers if getattr(item, ability)}
+    if name not in able:
+        purpose = {"grad_cam": "Grad-CAM", "activations": "activations", "filter_patterns": "filter patterns"}[ability]
+        raise UnknownLayerError(
+            f"the model has no layer {name[:128]!r} with {purpose}; such layers are {', '.join(able) or 'none'}"
+        )
+    return able[name]
+
+
+def _check_channels(layer: Layer, channels: Sequence[int], noun: str = "channel") -> None:
+    for channel in channels:
+        if not 0 <= channel < layer.channels:
+            raise InvalidArgumentError(
+                f"layer {layer.name!r} has no {noun} {channel}; its {noun}s are 0 to {layer.channels - 1}"
+            )
+
+
+def _layer_activations(name: str, maps: np.ndarray, channels: Sequence[int], values: bool) -> LayerActivations:
+    means = maps.mean(axis=(0, 1))
+    strongest = np.argsort(-means, kind="stable")[:STRONGEST].tolist()
+    return LayerActivations(
+        layer=name,
+        shape=maps.shape,
+        sparsity=float((maps <= 0).mean()),
+        silent_channels=int((maps <= 0).all(axis=(0, 1)).sum()),
+        strongest=[ChannelStrength(channel, float(means[channel])) for channel in strongest],
+        values=(maps[:, :, list(channels)] if channels else maps) if values else None,
+    )
+
+
+def _output(
+    outputs: dict[str, np.ndarray], name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32
+) -> np.ndarray:
+    """Return an output of the expected shape (-1: any size above 0), dtype and finite values."""
+    array = outputs.get(name)
+    if array is None or array.dtype != dtype or array.ndim != len(shape):
+        raise ModelServerError(f"the model's answer has no {name!r} of the expected kind")
+    if any(size != want if want >= 0 else size < 1 for size, want in zip(array.shape, shape, strict=True)):
+        raise ModelServerError(f"the model's {name!r} has the shape {list(array.shape)}, which its card does not allow")
+    if not np.isfinite(array).all():
+        raise ModelServerError(f"the model's {name!r} holds values that are not finite")
+    return array

@@ -1,0 +1,45 @@
+"""Prometheus metrics of the gateway. Label values come from fixed sets, never from a request."""
+
+import os
+from importlib import metadata
+
+from prometheus_client import REGISTRY as PROCESS_REGISTRY
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+REQUESTS = Counter(
+    "fovea_requests",
+    "Requests answered, by route template or RPC, model and outcome code.",
+    ["route", "model", "code"],
+)
+LATENCY = Histogram(
+    "fovea_request_duration_seconds",
+    "Time from a request's first byte to its answer.",
+    ["route"],
+    buckets=_SECONDS,
+)
+STAGE = Histogram(
+    "fovea_stage_duration_seconds",
+    "Time spent in a stage of a request: decode, model_server or render.",
+    ["stage"],
+    buckets=_SECONDS,
+)
+IN_FLIGHT = Gauge("fovea_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
+_BUILD = Gauge(
+    "fovea_build_info", "Always 1; the version is in the label.", ["version"], multiprocess_mode="mostrecent"
+)
+_BUILD.labels(metadata.version("fovea")).set(1)
+
+DECODE = STAGE.labels("decode")
+MODEL_SERVER = STAGE.labels("model_server")
+RENDER = STAGE.labels("render")
+
+
+def expose() -> bytes:
+    """Return the metrics of this process, or of all workers where there are several, in Prometheus' text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(PROCESS_REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return generate_latest(registry)

@@ -1,0 +1,106 @@
+"""The gateway's settings: environment variables that begin with FOVEA_."""
+
+import re
+from typing import Annotated, Literal
+
+import cmap
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a model name or a version label may look like."""
+
+MIB = 1024 * 1024
+CommaSeparated = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What the gateway serves, where it listens and what it refuses."""
+
+    model_config = SettingsConfigDict(env_prefix="FOVEA_", frozen=True)
+
+    models: CommaSeparated = Field(description="Names of the models to answer for, separated by commas.")
+    labels: CommaSeparated = Field(
+        default=["stable", "canary"], description="Version labels to look up when models are listed."
+    )
+    model_server_target: str = Field(
+        default="localhost:8500",
+        pattern=r"^\S+$",
+        description="gRPC target of the model server, as host:port or dns:///host:port.",
+    )
+    host: str = Field(default="0.0.0.0", description="Address to listen on.")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="Port of REST and the web page; 0: any free one.")
+    grpc_port: int = Field(default=8081, ge=0, le=65535, description="Port of gRPC; 0: any free one.")
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that answer.")
+    threads: int = Field(default=8, ge=1, le=256, description="Requests a process answers at a time, on each door.")
+    max_bytes: int = Field(default=10 * MIB, ge=1024, description="Largest request body in bytes.")
+    max_pixels: int = Field(default=50_000_000, ge=1, description="Largest picture in pixels.")
+    max_pictures: int = Field(default=32, ge=1, le=1024, description="Most pictures in one request.")
+    max_answer_bytes: int = Field(
+        default=64 * MIB, ge=MIB, description="Largest answer in bytes, also of the model server to the gateway."
+    )
+    deadline_s: float = Field(default=10.0, gt=0, le=600, description="Seconds that a request may take.")
+    client_idle_s: float = Field(
+        default=15.0, gt=0, le=600, description="Seconds that a client may pause while it sends or receives."
+    )
+    version_ttl_s: float = Field(
+        default=1.0, ge=0, le=60, description="Seconds for which the version behind a name or label is remembered."
+    )
+    drain_s: float = Field(
+        default=3.0,
+        ge=0,
+        le=300,
+        description="Seconds between SIGTERM, when readiness turns false, and the end of accepting.",
+    )
+    grace_s: float = Field(
+        default=15.0, ge=0, le=600, description="Seconds for accepted requests to finish after that."
+    )
+    colormap: str = Field(default="inferno", description="Colour map of overlays and grids, by its name in cmap.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of the lines that are logged."
+    )
+
+    @field_validator("models", "labels", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("models", "labels")
+    @classmethod
+    def _check_names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not MODEL_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not a name of letters, digits, '.', '_' and '-'")
+        return list(dict.fromkeys(names))
+
+    @field_validator("models")
+    @classmethod
+    def _check_some(cls, names: list[str]) -> list[str]:
+        if not names:
+            raise ValueError("name at least one model")
+        return names
+
+    @field_validator("colormap")
+    @classmethod
+    def _check_colormap(cls, name: str) -> str:
+        if name not in cmap.Catalog():
+            raise ValueError(f"there is no colour map {name!r}; for example inferno, viridis, magma, cividis")
+        return name
+
+
+def read() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        ValueError: one sentence about the first setting that is missing or wrong.
+    """
+    try:
+        return Settings()  # type: ignore[call-arg]  # from the environment
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"FOVEA_{str(first['loc'][0]).upper()}"
+        if first["type"] == "missing":
+            field = Settings.model_fields[str(first["loc"][0])]
+            raise ValueError(f"{name} is not set: {field.description}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{name} is wrong: {reason[:1].lower()}{reason[1:]} (got {first['input']!r})") from None
