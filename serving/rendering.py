@@ -175,11 +175,13 @@ def palette(name: str, size: int) -> np.ndarray:
     Raises:
         UnknownColormapError: there is no such colour map.
     """
-    if not _COLORMAP_NAME.fullmatch(name) or name not in cmap.Catalog():
+    try:
+        colors = cmap.Colormap(name if _COLORMAP_NAME.fullmatch(name) else "")
+    except ValueError:
         raise UnknownColormapError(
             f"there is no colour map {name[:64]!r}; for example inferno, viridis, magma and cividis"
-        )
-    return (cmap.Colormap(name)(np.linspace(0, 1, size))[:, :3] * 255 + 0.5).astype(np.uint8)
+        ) from None
+    return (colors(np.linspace(0, 1, size))[:, :3] * 255 + 0.5).astype(np.uint8)
 
 
 def _upsampled(heatmap: np.ndarray, width: int, height: int) -> Image.Image:

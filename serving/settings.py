@@ -83,8 +83,12 @@ class Settings(BaseSettings):
     @field_validator("colormap")
     @classmethod
     def _check_colormap(cls, name: str) -> str:
-        if name not in cmap.Catalog():
-            raise ValueError(f"there is no colour map {name!r}; for example inferno, viridis, magma, cividis")
+        try:
+            cmap.Colormap(name)
+        except ValueError:
+            raise ValueError(
+                f"there is no colour map {name!r}; for example inferno, viridis, magma and cividis"
+            ) from None
         return name
 
 

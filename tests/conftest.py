@@ -4,16 +4,18 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-# Before TensorFlow is imported anywhere.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests import model_servers, tiny_models
+if TYPE_CHECKING:
+    from tests.model_servers import ModelServer
+
+# Read when TensorFlow is imported, which the fixtures below leave to the tests that need it: it takes seconds.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 MODELS = ("tiny", "cautious", "broken")
 
@@ -25,6 +27,8 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     `tiny` has version 1 (red, blue) and version 2 (rot, blau). `cautious` calls a picture blue from a
     probability of .25 on. `broken` answers what is not finite.
     """
+    from tests import tiny_models
+
     store = tmp_path_factory.mktemp("store")
     tiny_models.export(store / "tiny" / "1", tiny_models.card("tiny"))
     tiny_models.export(store / "tiny" / "2", tiny_models.card("tiny", ("rot", "blau")), gain=2 * tiny_models.GAIN)
@@ -34,8 +38,10 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_server(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[model_servers.ModelServer]:
+def tiny_server(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ModelServer]":
     """A model server of the tiny store; `tiny` carries the labels stable (1) and canary (2)."""
+    from tests import model_servers
+
     folder = tmp_path_factory.mktemp("tiny_server")
     every = {"all": {}}
     models = [{"name": name, "base_path": str(tiny_store / name), "model_version_policy": every} for name in MODELS]
@@ -63,6 +69,6 @@ def encode() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def red_corner() -> np.ndarray:
     """Black pixels of the model's size, with one block of 4x4 red ones: left 8..12, top 4..8."""
-    pixels = np.zeros((tiny_models.HEIGHT, tiny_models.WIDTH, 3), np.uint8)
+    pixels = np.zeros((24, 32, 3), np.uint8)
     pixels[4:8, 8:12, 0] = 255
     return pixels

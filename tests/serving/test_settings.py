@@ -1,0 +1,45 @@
+import pytest
+
+from serving import settings
+
+
+def _read(monkeypatch, **variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"FOVEA_{name}", value)
+    return settings.read()
+
+
+def test_lists_are_separated_by_commas(monkeypatch):
+    read = _read(monkeypatch, MODELS="pets, digits,pets,", LABELS="")
+    assert read.models == ["pets", "digits"]
+    assert read.labels == []
+
+
+def test_the_defaults_are_those_documented(monkeypatch):
+    read = _read(monkeypatch, MODELS="pets")
+    assert (read.http_port, read.grpc_port, read.workers, read.threads) == (8080, 8081, 1, 8)
+    assert (read.max_bytes, read.max_pixels, read.max_pictures, read.deadline_s) == (10 << 20, 50_000_000, 32, 10)
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "FOVEA_MODELS is not set: Names of the models to answer for, separated by commas."),
+        ({"MODELS": " , "}, "FOVEA_MODELS is wrong: name at least one model"),
+        ({"MODELS": "a/b"}, "FOVEA_MODELS is wrong: 'a/b' is not a name of letters, digits, '.', '_' and '-'"),
+        ({"MODELS": "a", "HTTP_PORT": "http"}, "FOVEA_HTTP_PORT is wrong: input should be a valid integer"),
+        ({"MODELS": "a", "THREADS": "0"}, "FOVEA_THREADS is wrong: input should be greater than or equal to 1"),
+        ({"MODELS": "a", "COLORMAP": "nope"}, "FOVEA_COLORMAP is wrong: there is no colour map 'nope'"),
+        ({"MODELS": "a", "LOG_LEVEL": "loud"}, "FOVEA_LOG_LEVEL is wrong: input should be 'debug'"),
+        ({"MODELS": "a", "MODEL_SERVER_TARGET": ""}, "FOVEA_MODEL_SERVER_TARGET is wrong: "),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(monkeypatch, variables, sentence):
+    with pytest.raises(ValueError, match="FOVEA_") as caught:
+        _read(monkeypatch, **variables)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_setting_says_what_it_is():
+    assert all(field.description for field in settings.Settings.model_fields.values())
