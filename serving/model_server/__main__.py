@@ -5,19 +5,29 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tensorflow_serving.config import model_server_config_pb2
-
-    from serving.model_server.manager import ModelManager
 
 _log = logging.getLogger("model_server")
 _GRACE_S = 5.0
-# Flags of tensorflow_model_server that start the stand-in too, so that one command line serves both.
-_WITHOUT_EFFECT = (
+_STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+_THREADS = 4 * (os.cpu_count() or 1)
+_FLAGS: list[tuple[str, int | str | bool, str]] = [
+    ("port", 8500, "gRPC port, on all interfaces"),
+    ("rest_api_port", 0, "REST port, on all interfaces; 0: no REST"),
+    ("model_config_file", "", "ModelServerConfig in text form; model_name and model_base_path are then ignored"),
+    ("model_config_file_poll_wait_seconds", 0, "pause between two looks at that file; 0: only one look"),
+    ("model_name", "default", "name of the one model without a configuration file"),
+    ("model_base_path", "", "its folder of versions, absolute"),
+    ("file_system_poll_wait_seconds", 1, "pause between two looks for versions; 0: only when configured"),
+    ("allow_version_labels_for_unavailable_models", False, "a new label may name a version that is not loaded yet"),
+    ("enable_grpc_healthcheck_service", False, "answer grpc.health.v1 as well"),
+    ("grpc_max_threads", _THREADS, "gRPC calls at once; more are refused"),
+    ("rest_api_num_threads", _THREADS, "REST calls at once; more wait"),
+    ("rest_api_timeout_in_ms", 30000, "bound of one REST predict"),
+    ("tensorflow_intra_op_parallelism", 0, "threads of one op; 0: TensorFlow chooses"),
+    ("tensorflow_inter_op_parallelism", 0, "ops at once; 0: TensorFlow chooses"),
+]
+_FLAGS_WITHOUT_EFFECT = (
     "batching_parameters_file",
     "enable_batching",
     "enable_model_warmup",
@@ -37,144 +47,48 @@ _WITHOUT_EFFECT = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
-    flags = _parser().parse_args(argv)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s model_server: %(message)s"
-    )
+    flags = parse_flags(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for chatter in ("tensorflow", "waitress.queue"):
         logging.getLogger(chatter).setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked here and so in every thread to come, to be taken at the one place that waits for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
 
+    # TensorFlow takes seconds to import: only once the flags are known to be right.
     from serving.model_server.errors import ServingError
 
     try:
-        _serve(flags, stop)
+        _serve(flags)
     except (ServingError, OSError) as error:
-        if stop.is_set():
-            return 0
-        _log.error("cannot start: %s", error)
-        return 1
+        if not _asked_to_stop():
+            _log.error("cannot start: %s", error)
+            return 1
     return 0
 
 
-def _serve(flags: argparse.Namespace, stop: threading.Event) -> None:
-    # TensorFlow takes seconds to import: only once the flags are known to be right.
-    import tensorflow as tf
-
-    from serving.model_server.grpc_door import create_grpc_server
-    from serving.model_server.manager import ModelManager
-    from serving.model_server.rest_door import RestServer, create_app
-
-    config = _read_config(flags)
-    manager = ModelManager(
-        poll_wait_s=flags.file_system_poll_wait_seconds,
-        allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
-        session_config=tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism,
-            inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism,
-        ),
-    )
-    manager.reload(config, keep_waiting=lambda: not stop.is_set())
-    grpc_server = create_grpc_server(manager, flags.port, flags.grpc_max_threads, flags.enable_grpc_healthcheck_service)
-    rest_server = None
-    if flags.rest_api_port:
-        app = create_app(manager, timeout_s=flags.rest_api_timeout_in_ms / 1000)
-        rest_server = RestServer(app, flags.rest_api_port, flags.rest_api_num_threads)
-        rest_server.start()
-        _log.info("REST at port %d", flags.rest_api_port)
-    grpc_server.start()
-    _log.info("gRPC at port %d", flags.port)
-
-    _poll_config(flags, manager, stop)
-    _log.info("stopping")
-    grpc_stopped = grpc_server.stop(_GRACE_S)
-    if rest_server:
-        rest_server.stop(_GRACE_S)
-    grpc_stopped.wait()
-    manager.close()
-
-
-def _poll_config(flags: argparse.Namespace, manager: "ModelManager", stop: threading.Event) -> None:
-    """Wait for `stop`, and meanwhile apply the configuration file again and again; what fails is tried again."""
-    from serving.model_server.errors import ServingError
-
-    seconds = flags.model_config_file_poll_wait_seconds if flags.model_config_file else 0
-    while not stop.wait(seconds or None):
-        try:
-            manager.reload(_read_config(flags))
-        except (ServingError, OSError) as error:
-            _log.error("configuration not applied, the old one stays: %s", error)
-
-
-def _read_config(flags: argparse.Namespace) -> "model_server_config_pb2.ModelServerConfig":
-    import tensorflow as tf
-    from google.protobuf import text_format
-    from tensorflow_serving.config import model_server_config_pb2
-
-    from serving.model_server.errors import invalid
-
-    config = model_server_config_pb2.ModelServerConfig()
-    if not flags.model_config_file:
-        config.model_config_list.config.add(
-            name=flags.model_name, base_path=flags.model_base_path, model_platform="tensorflow"
-        )
-        return config
-    try:
-        with tf.io.gfile.GFile(flags.model_config_file) as file:
-            text_format.Parse(file.read(), config)
-    except (tf.errors.OpError, text_format.ParseError, UnicodeDecodeError) as error:
-        raise invalid(f"Invalid protobuf file: '{flags.model_config_file}': {error}") from error
-    return config
-
-
-def _parser() -> argparse.ArgumentParser:
+def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse flags as tensorflow_model_server names them; a wrong one ends the process with status 2."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.model_server",
-        description=f"{__doc__} Its flags are those of tensorflow_model_server.",
+        description=f"{__doc__} The flags are those of tensorflow_model_server.",
+        epilog=f"Accepted without effect: --{', --'.join(_FLAGS_WITHOUT_EFFECT)}.",
         allow_abbrev=False,
     )
-    threads = 4 * (os.cpu_count() or 1)
-    add = parser.add_argument
-    add("--port", type=_port, default=8500, help="gRPC port, on all interfaces (default 8500)")
-    add("--rest_api_port", type=int, default=0, help="REST port, on all interfaces (default 0: no REST)")
-    add("--model_config_file", default="", help="ModelServerConfig in text form; --model_name is then ignored")
-    add(
-        "--model_config_file_poll_wait_seconds",
-        type=int,
-        default=0,
-        metavar="S",
-        help="read the file again every S seconds (default 0: never)",
-    )
-    add("--model_name", default="default", help="name of the one model without a configuration file")
-    add("--model_base_path", default="", help="its folder of versions, absolute")
-    add(
-        "--file_system_poll_wait_seconds",
-        type=int,
-        default=1,
-        metavar="S",
-        help="look for new versions every S seconds (default 1; 0: only when configured)",
-    )
-    _add_switch(
-        parser, "allow_version_labels_for_unavailable_models", "a label that is new may name a version not yet loaded"
-    )
-    _add_switch(parser, "enable_grpc_healthcheck_service", "answer grpc.health.v1 as well")
-    add("--grpc_max_threads", type=int, default=threads, metavar="N", help="concurrent gRPC calls, more are refused")
-    add("--rest_api_num_threads", type=int, default=threads, metavar="N", help="concurrent REST calls, more wait")
-    add("--rest_api_timeout_in_ms", type=int, default=30000, metavar="MS", help="bound of one REST predict")
-    add("--tensorflow_intra_op_parallelism", type=int, default=0, metavar="N", help="threads of one op")
-    add("--tensorflow_inter_op_parallelism", type=int, default=0, metavar="N", help="ops at once")
-    ignored = parser.add_argument_group("accepted for tensorflow_model_server's sake, without effect here")
-    for name in _WITHOUT_EFFECT:
-        ignored.add_argument(f"--{name}", nargs="?", metavar="X", help=argparse.SUPPRESS)
-    ignored.description = ", ".join(f"--{name}" for name in _WITHOUT_EFFECT)
-    return parser
-
-
-def _add_switch(parser: argparse.ArgumentParser, name: str, help_text: str) -> None:
-    parser.add_argument(f"--{name}", nargs="?", type=_boolean, const=True, default=False, metavar="B", help=help_text)
+    for name, default, meaning in _FLAGS:
+        shown = f"{meaning} (default: {str(default).lower() or 'empty'})"
+        if isinstance(default, bool):
+            parser.add_argument(f"--{name}", type=_boolean, nargs="?", const=True, default=default, help=shown)
+        else:
+            parser.add_argument(f"--{name}", type=type(default), default=default, help=shown)
+    for name in _FLAGS_WITHOUT_EFFECT:
+        parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
+    flags = parser.parse_args(argv)
+    if not 0 < flags.port < 65536 or not 0 <= flags.rest_api_port < 65536 or flags.port == flags.rest_api_port:
+        parser.error("--port and --rest_api_port must be two different ports from 1 to 65535")
+    if not flags.model_config_file and not flags.model_base_path:
+        parser.error("--model_config_file or --model_base_path must say what to serve")
+    return flags
 
 
 def _boolean(text: str) -> bool:
@@ -184,10 +98,54 @@ def _boolean(text: str) -> bool:
     return values[text.lower()]
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r}")
-    return int(text)
+def _asked_to_stop() -> bool:
+    return bool(signal.sigpending() & _STOP_SIGNALS)
+
+
+def _serve(flags: argparse.Namespace) -> None:
+    import tensorflow as tf
+
+    from serving.model_server.config import read_config, single_model
+    from serving.model_server.errors import ServingError
+    from serving.model_server.grpc_door import create_grpc_server
+    from serving.model_server.manager import ModelManager
+    from serving.model_server.rest_door import RestServer, create_app
+
+    file = flags.model_config_file
+    config = read_config(file) if file else single_model(flags.model_name, flags.model_base_path)
+    manager = ModelManager(
+        poll_wait_s=flags.file_system_poll_wait_seconds,
+        allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
+        session_config=tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism,
+            inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism,
+        ),
+    )
+    manager.reload(config, keep_waiting=lambda: not _asked_to_stop())
+    # Like the real server's, the ports open only now: what connects can be answered.
+    grpc_server = create_grpc_server(manager, flags.port, flags.grpc_max_threads, flags.enable_grpc_healthcheck_service)
+    rest_server = None
+    if flags.rest_api_port:
+        app = create_app(manager, flags.rest_api_timeout_in_ms / 1000)
+        rest_server = RestServer(app, flags.rest_api_port, flags.rest_api_num_threads)
+        rest_server.start()
+    grpc_server.start()
+    _log.info("serving gRPC at port %d, REST at port %s", flags.port, flags.rest_api_port or "none")
+
+    if file and flags.model_config_file_poll_wait_seconds > 0:
+        while not signal.sigtimedwait(_STOP_SIGNALS, flags.model_config_file_poll_wait_seconds):
+            try:
+                manager.reload(read_config(file))
+            except ServingError as error:  # the next look may find it mended
+                _log.error("configuration not applied, the old one stays: %s", error)
+    else:
+        signal.sigwait(_STOP_SIGNALS)
+    _log.info("stopping")
+    grpc_stopped = grpc_server.stop(_GRACE_S)
+    if rest_server:
+        rest_server.stop(_GRACE_S)
+    grpc_stopped.wait()
+    manager.close()
 
 
 if __name__ == "__main__":

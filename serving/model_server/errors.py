@@ -53,6 +53,8 @@ def as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
     if isinstance(error, tf.errors.OpError):
-        return ServingError(_CODE_BY_NUMBER.get(error.error_code, StatusCode.UNKNOWN), error.message)
+        # The prefix comes from Python; clients of TensorFlow Serving see the bare message.
+        message = error.message.removeprefix("Graph execution error:").strip()
+        return ServingError(_CODE_BY_NUMBER.get(error.error_code, StatusCode.UNKNOWN), message)
     _log.error("unexpected error", exc_info=error)
     return ServingError(StatusCode.INTERNAL, f"{type(error).__name__}: {error}")

@@ -14,6 +14,7 @@ from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    status_pb2,
 )
 
 from serving.model_server.errors import as_serving_error, invalid
@@ -102,9 +103,7 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 " Only ModelConfigList is currently supported"
             )
         self._manager.reload(request.config, keep_waiting=context.is_active)
-        response = model_management_pb2.ReloadConfigResponse()
-        response.status.error_code = 0
-        return response
+        return model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
 
 
 def create_grpc_server(manager: ModelManager, port: int, max_threads: int, health_check: bool) -> grpc.Server:

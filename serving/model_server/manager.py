@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 from grpc import StatusCode
-from tensorflow_serving.apis import get_model_status_pb2, model_pb2
-from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
+from serving.model_server.config import models_by_name
 from serving.model_server.errors import ServingError, as_serving_error, invalid
 from serving.model_server.servable import Servable
 from serving.model_server.storage import aspired_versions
 
 _log = logging.getLogger(__name__)
-_State = get_model_status_pb2.ModelVersionStatus.State
 _WAIT_SLICE_S = 0.1
 
 
@@ -45,15 +46,14 @@ class ModelManager:
         self._poll_wait_s = poll_wait_s
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
         self._session_config = session_config
-        self._configs: dict[str, model_server_config_pb2.ModelConfig] = {}
+        self._configs: dict[str, ModelConfig] = {}
         self._labels: dict[str, dict[str, int]] = {}
         # Per model: version to what was loaded, or to None where loading failed.
         self._managed: dict[str, dict[int, _Loaded | None]] = defaultdict(dict)
         self._aspired: dict[str, set[int]] = {}
         # Versions that ended stay listed, as a history.
-        self._states: dict[str, dict[int, get_model_status_pb2.ModelVersionStatus]] = defaultdict(dict)
+        self._states: dict[str, dict[int, ModelVersionStatus]] = defaultdict(dict)
         self._changed = threading.Condition()
-        self._reloading = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
         self._last_poll_error = ""
@@ -72,7 +72,7 @@ class ModelManager:
     # Requests
 
     @contextmanager
-    def servable(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
+    def servable(self, spec: ModelSpec) -> Iterator[Servable]:
         """Hold the version that `spec` asks for; it is not closed before the block ends.
 
         Raises ServingError: INVALID_ARGUMENT for an empty name or unknown label, NOT_FOUND for a version that is not
@@ -90,7 +90,7 @@ class ModelManager:
             if last:
                 self._end(loaded)
 
-    def status(self, spec: model_pb2.ModelSpec) -> list[get_model_status_pb2.ModelVersionStatus]:
+    def status(self, spec: ModelSpec) -> list[ModelVersionStatus]:
         """List the versions of a model and their states, newest first; a label in `spec` is ignored.
 
         Raises ServingError (NOT_FOUND) when there is none.
@@ -107,7 +107,7 @@ class ModelManager:
             raise ServingError(StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
         return [states[number] for number in sorted(states, reverse=True)]
 
-    def _find(self, spec: model_pb2.ModelSpec) -> _Loaded:
+    def _find(self, spec: ModelSpec) -> _Loaded:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
         available = self._available(spec.name)
@@ -131,28 +131,25 @@ class ModelManager:
 
     # Configuration
 
-    def reload(
-        self, config: model_server_config_pb2.ModelServerConfig, keep_waiting: Callable[[], bool] | None = None
-    ) -> None:
+    def reload(self, config: ModelServerConfig, keep_waiting: Callable[[], bool] | None = None) -> None:
         """Replace the whole configuration; a model that it does not name is unloaded.
 
         With `keep_waiting`, wait while it returns true until each model that is new has a version available; new
         versions of known models are never waited for. Raises ServingError and changes nothing when the configuration
         is not valid or a label points at a version that is not available; UNKNOWN when a new model fails to load.
         """
-        configs = _validated(config)
-        with self._reloading:
+        configs = models_by_name(config)
+        with self._changed:
             labels = self._checked_labels(configs)
-            with self._changed:
-                new = set(configs) - set(self._configs)
-                self._configs, self._labels = configs, labels
-                for name in new:
-                    self._aspired.pop(name, None)
-            self._wake.set()
+            new = set(configs) - set(self._configs)
+            self._configs, self._labels = configs, labels
+            for name in new:
+                self._aspired.pop(name, None)
+        self._wake.set()
         if keep_waiting:
             self._wait_for(new, keep_waiting)
 
-    def _checked_labels(self, configs: dict[str, model_server_config_pb2.ModelConfig]) -> dict[str, dict[str, int]]:
+    def _checked_labels(self, configs: dict[str, ModelConfig]) -> dict[str, dict[str, int]]:
         for name, config in configs.items():
             for label, number in config.version_labels.items():
                 moves = self._labels.get(name, {}).get(label, number) != number
@@ -229,7 +226,7 @@ class ModelManager:
 
     def _load(self, name: str, number: int, path: str) -> None:
         _log.info("loading %s version %d from %s", name, number, path)
-        self._set_state(name, number, _State.LOADING)
+        self._set_state(name, number, ModelVersionStatus.LOADING)
         started = time.monotonic()
         try:
             loaded = _Loaded(Servable(name, number, path, self._session_config))
@@ -238,11 +235,11 @@ class ModelManager:
             _log.error("failed to load %s version %d: %s", name, number, failure)
             with self._changed:
                 self._managed[name][number] = None
-                self._set_state(name, number, _State.END, failure)
+                self._set_state(name, number, ModelVersionStatus.END, failure)
             return
         with self._changed:
             self._managed[name][number] = loaded
-            self._set_state(name, number, _State.AVAILABLE)
+            self._set_state(name, number, ModelVersionStatus.AVAILABLE)
         _log.info("available: %s version %d, after %.1f s", name, number, time.monotonic() - started)
 
     def _unload(self, name: str, number: int) -> None:
@@ -251,7 +248,7 @@ class ModelManager:
             if loaded is None:
                 return
             loaded.retired = True
-            self._set_state(name, number, _State.UNLOADING)
+            self._set_state(name, number, ModelVersionStatus.UNLOADING)
             idle = not loaded.in_flight
         if idle:
             self._end(loaded)
@@ -261,12 +258,12 @@ class ModelManager:
         loaded.servable.close()
         with self._changed:
             # The same version may have been loaded anew while its old requests ran out.
-            if self._states[name][number].state == _State.UNLOADING:
-                self._set_state(name, number, _State.END)
+            if self._states[name][number].state == ModelVersionStatus.UNLOADING:
+                self._set_state(name, number, ModelVersionStatus.END)
         _log.info("unloaded %s version %d", name, number)
 
     def _set_state(self, name: str, number: int, state: int, failure: ServingError | None = None) -> None:
-        status = get_model_status_pb2.ModelVersionStatus(version=number, state=state)
+        status = ModelVersionStatus(version=number, state=state)
         if failure:
             status.status.error_code = failure.code.value[0]
             status.status.error_message = failure.message
@@ -275,22 +272,3 @@ class ModelManager:
         with self._changed:
             self._states[name][number] = status
             self._changed.notify_all()
-
-
-def _validated(config: model_server_config_pb2.ModelServerConfig) -> dict[str, model_server_config_pb2.ModelConfig]:
-    if config.WhichOneof("config") == "custom_model_config":
-        raise invalid("Only model_config_list is supported.")
-    configs: dict[str, model_server_config_pb2.ModelConfig] = {}
-    for model in config.model_config_list.config:
-        if not model.name:
-            raise invalid("Every model in the config list needs a name.")
-        if model.name in configs:
-            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
-        if model.model_platform != "tensorflow":
-            raise invalid(f'Model {model.name} needs model_platform: "tensorflow", got "{model.model_platform}"')
-        if "://" not in model.base_path and not model.base_path.startswith("/"):
-            raise invalid(
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
-            )
-        configs[model.name] = model
-    return configs

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from http import HTTPStatus
 from typing import Any
 
 import waitress.server
@@ -30,10 +31,11 @@ def create_app(manager: ModelManager, timeout_s: float | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False
 
-    # The method is part of the pattern: a wrong one is a malformed request (400), never a 405.
-    @app.route("/v1/<path:_>", methods=_METHODS, provide_automatic_options=False)
-    @app.route("/V1/<path:_>", methods=_METHODS, provide_automatic_options=False)
-    def v1(_: str) -> Response:
+    # Method and case are left to the patterns: a wrong method is a malformed request (400), never a 405.
+    @app.route("/<path:_>", methods=_METHODS, provide_automatic_options=False)
+    def answer(_: str) -> Response:
+        if not request.path.lower().startswith("/v1/"):
+            return Response(status=HTTPStatus.NOT_FOUND)
         try:
             return Response(_dispatch(manager, timeout_s), mimetype="application/json")
         except Exception as error:  # every failure leaves by one way, as a status

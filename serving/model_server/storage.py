@@ -1,18 +1,15 @@
 """Which versions of a model lie in the store, and which of them its version policy asks for."""
 
-import logging
 import re
 
 import tensorflow as tf
 from grpc import StatusCode
-from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from serving.model_server.errors import ServingError
 
-_log = logging.getLogger(__name__)
 
-
-def aspired_versions(config: model_server_config_pb2.ModelConfig) -> dict[int, str]:
+def aspired_versions(config: ModelConfig) -> dict[int, str]:
     """Return version number to folder for every version that should be served.
 
     A child of `base_path` is a version when its whole name is an integer. Raises ServingError (NOT_FOUND) when
