@@ -1,18 +1,33 @@
 """Batches of pictures as `tf.data`, in an order that depends on the seed and the epoch alone."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from training.pixels import Pixels
+
+class Rows(Protocol):
+    """Arrays of one shape, read by position from any thread: pixels, or features computed from them."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """Return those at some positions, [n, *shape]."""
+        ...
+
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(images uint8 [n,h,w,3], seed int64 [2]) -> images of the same shape."""
 
 
 def training_batches(
-    pixels: Pixels,
+    rows: Rows,
     labels: np.ndarray,
     batch_size: int,
     seed: int,
@@ -23,25 +38,25 @@ def training_batches(
     """Chain the batches of some epochs, each shuffled in an order of its own.
 
     Order and augmentation of epoch k are functions of (seed, k), so a run that starts again at epoch k
-    sees what an undisturbed one saw. Use with `steps_per_epoch=steps(len(pixels), batch_size)`.
+    sees what an undisturbed one saw. Use with `steps_per_epoch=steps(len(rows), batch_size)`.
 
     Returns:
-        (images uint8 or float32 [n,h,w,3], labels [n]) with the last batch of an epoch possibly smaller.
+        (rows [n, *shape], labels [n]) with the last batch of an epoch possibly smaller; float32 if augmented.
     """
 
-    per_epoch = steps(len(pixels), batch_size)
+    per_epoch = steps(len(rows), batch_size)
 
     def order(epoch: np.ndarray) -> np.ndarray:
-        return np.random.default_rng([seed, int(epoch)]).permutation(len(pixels))
+        return np.random.default_rng([seed, int(epoch)]).permutation(len(rows))
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         positions = tf.numpy_function(order, [epoch], tf.int64)
-        positions.set_shape([len(pixels)])
+        positions.set_shape([len(rows)])
         batches = tf.data.Dataset.from_tensor_slices(positions).batch(batch_size)
-        return batches.enumerate().map(lambda step, rows: (epoch, step, rows))
+        return batches.enumerate().map(lambda step, positions: (epoch, step, positions))
 
-    def load(epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, targets = _load(pixels, labels, rows)
+    def load(epoch: tf.Tensor, step: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, targets = _load(rows, labels, positions)
         if augment is not None:
             images = augment(images, tf.stack([tf.constant(seed, tf.int64), epoch * per_epoch + step]))
         return images, targets
@@ -54,22 +69,22 @@ def training_batches(
     )
 
 
-def evaluation_batches(pixels: Pixels, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """Batch the pictures in their own order: (images uint8 [n,h,w,3], labels [n])."""
+def evaluation_batches(rows: Rows, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Batch the rows in their own order: (rows [n, *shape], labels [n])."""
     return (
-        tf.data.Dataset.range(len(pixels))
+        tf.data.Dataset.range(len(rows))
         .batch(batch_size)
-        .map(lambda rows: _load(pixels, labels, rows), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(lambda positions: _load(rows, labels, positions), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def steps(pictures: int, batch_size: int) -> int:
+def steps(rows: int, batch_size: int) -> int:
     """Return how many batches an epoch has."""
-    return -(-pictures // batch_size)
+    return -(-rows // batch_size)
 
 
-def _load(pixels: Pixels, labels: np.ndarray, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    images = tf.numpy_function(pixels.read, [rows], tf.uint8)
-    images.set_shape([None, *pixels.shape])
-    return images, tf.gather(labels, rows)
+def _load(rows: Rows, labels: np.ndarray, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    arrays = tf.numpy_function(rows.read, [positions], rows.dtype)
+    arrays.set_shape([None, *rows.shape])
+    return arrays, tf.gather(labels, positions)

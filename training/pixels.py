@@ -32,6 +32,7 @@ class Pixels:
             OSError: the temporary folder is full.
         """
         self.shape = (height, width, 3)
+        self.dtype = np.dtype(np.uint8)
         self._bytes = height * width * 3
         self._count = len(paths)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the object)

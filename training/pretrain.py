@@ -52,7 +52,7 @@ def pretrain(pictures: PictureSet, weights: Path, options: PretrainOptions, log:
         for split in ("train", held_out)
     }
     steps = batches.steps(len(pixels["train"]), options.batch_size)
-    base = fovea_small(options.size, options.size)
+    base = fovea_small(options.size, options.size, weights=None)
     head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(len(pictures.class_names), dtype="float32")]
     model = keras.Sequential([base, *head])
     total = steps * options.epochs

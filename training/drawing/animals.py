@@ -16,11 +16,12 @@ Rng = np.random.Generator
 class Figure:
     """An animal in a pose, in units of its own, y downwards.
 
-    `head` is about half the width of its head in the same units, which tufts and shading go by; a `bust` is a portrait
-    that the lower edge of the picture cuts.
+    `face` is the middle of its head and `head` about half the width of it, which tufts and shading go by; a `bust` is a
+    portrait that the lower edge of the picture cuts.
     """
 
     parts: list[Part]
+    face: tuple[float, float]
     head: float
     bust: bool = False
 
@@ -68,7 +69,7 @@ def _head(rng: Rng, anatomy: Anatomy, at: tuple[float, float], size: float, yaw:
 
 def _look(rng: Rng) -> float | None:
     """Choose where an animal that stands to the right looks."""
-    return None if rng.random() < 0.5 else rng.uniform(-0.2, 0.9)
+    return None if rng.random() < 0.3 else rng.uniform(-0.2, 0.9)
 
 
 def _tail(rng: Rng, anatomy: Anatomy, at: tuple[float, float], size: float, turn: float = 0.0) -> Part:
@@ -88,7 +89,7 @@ def _leg(x: float, y: float, foot: float, ground: float, thick: float, bright: f
 def standing(rng: Rng, anatomy: Anatomy) -> Figure:
     """Stand or walk to the right, seen from the side."""
     long, deep, legs = rng.uniform(0.75, 1.0), rng.uniform(0.46, 0.62), rng.uniform(0.75, 1.0)
-    thick, stride, size = rng.uniform(0.17, 0.25), rng.uniform(-0.16, 0.16), rng.uniform(0.4, 0.5)
+    thick, stride, size = rng.uniform(0.17, 0.25), rng.uniform(-0.16, 0.16), rng.uniform(0.52, 0.64)
     spine = [(-long * 0.85, 0.02), (-0.2, 0.03), (0.3, 0.02), (long * 0.8, -0.05)]
     crouch = rng.uniform(-0.5, 0.1)
     head = (long * 0.8 + 0.36, -0.5 - 0.3 * crouch)
@@ -103,12 +104,12 @@ def standing(rng: Rng, anatomy: Anatomy) -> Figure:
         *_leg(hip, 0.1, hip - 0.04 + stride, ground, thick),
         *_leg(chest, 0.1, chest - stride, ground, thick),
     ]
-    return Figure([*parts, *_head(rng, anatomy, head, size, _look(rng))], size)
+    return Figure([*parts, *_head(rng, anatomy, head, size, _look(rng))], head, size)
 
 
 def sitting(rng: Rng, anatomy: Anatomy) -> Figure:
     """Sit to the right, seen from the side."""
-    size, thick, lean = rng.uniform(0.44, 0.56), rng.uniform(0.19, 0.26), rng.uniform(-0.1, 0.15)
+    size, thick, lean = rng.uniform(0.56, 0.68), rng.uniform(0.19, 0.26), rng.uniform(-0.1, 0.15)
     head = (0.42 + lean, -0.92)
     parts = [
         _tail(rng, anatomy, (-0.72, 0.82), rng.uniform(0.9, 1.15), rng.uniform(-0.3, 0.3)),
@@ -124,12 +125,12 @@ def sitting(rng: Rng, anatomy: Anatomy) -> Figure:
         Part(ellipse(-0.36, 0.62, 0.46, 0.46), "coat", 0.5, furry=True),
         Part(limb([(-0.34, 0.98), (0.04, 1.02)], [0.22, 0.24]), "trim", 0.4),
     ]
-    return Figure([*parts, *_head(rng, anatomy, head, size, _look(rng))], size)
+    return Figure([*parts, *_head(rng, anatomy, head, size, _look(rng))], head, size)
 
 
 def facing(rng: Rng, anatomy: Anatomy) -> Figure:
     """Sit with the body towards the viewer."""
-    size, thick, wide = rng.uniform(0.48, 0.62), rng.uniform(0.2, 0.28), rng.uniform(0.85, 1.1)
+    size, thick, wide = rng.uniform(0.6, 0.74), rng.uniform(0.2, 0.28), rng.uniform(0.85, 1.1)
     torso = symmetric([(0, -0.75), (0.3, -0.6), (0.42, -0.1), (0.62, 0.5), (0.6, 0.95), (0, 1.05)]) * (wide, 1)
     parts = [_tail(rng, anatomy, (-0.5 * wide, 0.85), rng.uniform(0.8, 1.05), rng.uniform(-0.2, 0.4))]
     parts.append(Part(torso, "coat", 0.6, furry=True))
@@ -140,12 +141,13 @@ def facing(rng: Rng, anatomy: Anatomy) -> Figure:
         x = side * 0.2 * wide
         parts.append(Part(limb([(x, 0.0), (x * 1.05, 0.5), (x, 1.0)], [1.3 * thick, thick, thick]), "coat", 0.55))
         parts.append(Part(ellipse(x, 1.06, 0.75 * thick, 0.5 * thick), "trim", 0.4))
-    return Figure([*parts, *_head(rng, anatomy, (0, -0.95), size, rng.uniform(-0.6, 0.6))], size)
+    head = (0.0, -0.95)
+    return Figure([*parts, *_head(rng, anatomy, head, size, rng.uniform(-0.6, 0.6))], head, size)
 
 
 def lying(rng: Rng, anatomy: Anatomy) -> Figure:
     """Lie to the right with the head up."""
-    size, thick, long = rng.uniform(0.42, 0.52), rng.uniform(0.2, 0.26), rng.uniform(0.8, 1.0)
+    size, thick, long = rng.uniform(0.52, 0.64), rng.uniform(0.2, 0.26), rng.uniform(0.8, 1.0)
     head = (long * 0.82, -0.42 + rng.uniform(-0.1, 0.25))
     parts = [
         _tail(rng, anatomy, (-long - 0.18, 0.34), rng.uniform(0.85, 1.1), rng.uniform(-0.5, 0.1)),
@@ -157,7 +159,7 @@ def lying(rng: Rng, anatomy: Anatomy) -> Figure:
         Part(limb([(long * 0.5, 0.44), (long * 0.9, 0.58), (long + 0.36, 0.6)], [0.34, thick, thick]), "coat", 0.5),
         Part(ellipse(long + 0.42, 0.6, 0.7 * thick, 0.5 * thick), "trim", 0.4),
     ]
-    return Figure([*parts, *_head(rng, anatomy, head, size, _look(rng))], size)
+    return Figure([*parts, *_head(rng, anatomy, head, size, _look(rng))], head, size)
 
 
 def portrait(rng: Rng, anatomy: Anatomy) -> Figure:
@@ -165,15 +167,15 @@ def portrait(rng: Rng, anatomy: Anatomy) -> Figure:
     wide = rng.uniform(0.85, 1.1)
     chest = symmetric([(0, 0.1), (0.5, 0.3), (0.78, 0.9), (1.0, 1.7), (0.95, 2.4), (0, 2.5)]) * (wide, 1)
     parts = [Part(chest, "coat", 0.5, 0.94, furry=True), Part(ellipse(0, 1.4, 0.4, 0.6), "trim", 0.2)]
-    yaw = None if rng.random() < 0.25 else rng.uniform(-0.8, 0.8)
-    return Figure([*parts, *_head(rng, anatomy, (0, 0), 1.0, yaw)], 1.0, bust=True)
+    yaw = None if rng.random() < 0.15 else rng.uniform(-0.8, 0.8)
+    return Figure([*parts, *_head(rng, anatomy, (0, 0), 1.0, yaw)], (0, 0), 1.0, bust=True)
 
 
 CAT = Anatomy(
-    faces.cat_face, faces.cat_profile, _cat_tail, (standing, standing, sitting, facing, lying, portrait, portrait)
+    faces.cat_face, faces.cat_profile, _cat_tail, (standing, sitting, facing, facing, lying, portrait, portrait)
 )
 DOG = Anatomy(
-    faces.dog_face, faces.dog_profile, _dog_tail, (standing, standing, sitting, facing, lying, portrait, portrait)
+    faces.dog_face, faces.dog_profile, _dog_tail, (standing, sitting, facing, facing, lying, portrait, portrait)
 )
 RABBIT = Anatomy(faces.rabbit_face, faces.rabbit_profile, _rabbit_tail, (sitting, facing, lying, portrait))
 
@@ -207,7 +209,7 @@ def fish(rng: Rng) -> Figure:
         *faces.eye(0.7, -0.16, rng.uniform(0.09, 0.13), False, (238, 226, 190)),
         Part(limb([(0.98, 0.08), (0.86, 0.14)], [0.05, 0.04]), INK, 0),
     ]
-    return Figure(parts, 0.5)
+    return Figure(parts, (0.65, 0), 0.5)
 
 
 def owl(rng: Rng) -> Figure:
@@ -243,7 +245,7 @@ def owl(rng: Rng) -> Figure:
         for side in (-1, 1)
         for toe in (-0.1, 0, 0.1)
     ]
-    return Figure(parts, 0.6)
+    return Figure(parts, (0, -0.55), 0.6)
 
 
 def turtle(rng: Rng) -> Figure:
@@ -277,7 +279,7 @@ def turtle(rng: Rng) -> Figure:
         scute = ellipse(x, y * high, size, 0.8 * size * high, rng.uniform(0, 1), n=6)
         parts.append(Part(scute, dark, 0.5))
     parts.append(Part(limb([(-1.02, 0.22), (0, 0.32), (0.96, 0.22)], [0.13]), dark, 0.4))
-    return Figure(parts, 0.5)
+    return Figure(parts, (1.1 + reach, -0.2), 0.3)
 
 
 _FIGURES: dict[str, Callable[[Rng], Figure]] = {

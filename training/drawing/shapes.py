@@ -37,6 +37,11 @@ def ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, n: int 
     return move(np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1), turn=turn, shift=(x, y))
 
 
+def rectangle(half_width: float, half_height: float) -> Points:
+    """Draw a rectangle about (0, 0)."""
+    return np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * np.array([half_width, half_height])
+
+
 def limb(spine: ArrayLike, widths: Sequence[float], steps: int = 8) -> Points:
     """Draw a stroke with round ends along a smooth spine; `widths` are spread evenly along it."""
     line = smooth(spine, closed=False, steps=steps)

@@ -104,20 +104,24 @@ def export(model: keras.Model, card: ModelCard, folder: Path) -> tuple[Classifie
     return classifier, card
 
 
-def example_inputs(endpoint_name: str, card: ModelCard) -> dict[str, np.ndarray]:
-    """Make a batch of one for a signature, of a grey picture with a bright square."""
+def example_inputs(signature: str, card: ModelCard, row: int = 0) -> dict[str, np.ndarray]:
+    """Make a batch of one for a signature; other rows give other pictures, classes and filters.
+
+    The picture is grey with a bright square, which lies elsewhere for every row.
+    """
     picture = np.full((card.input_height, card.input_width, 3), 96, np.uint8)
-    picture[card.input_height // 4 : card.input_height // 2, card.input_width // 4 : card.input_width // 2] = 224
-    if endpoint_name == signatures.CLASSIFY_BYTES:
+    top, left = card.input_height // (4 + row), card.input_width // (4 + 2 * row)
+    picture[top : top + card.input_height // 3, left : left + card.input_width // 3] = 224
+    if signature == signatures.CLASSIFY_BYTES:
         encoded = io.BytesIO()
         Image.fromarray(picture).save(encoded, "JPEG")
         return {signatures.IMAGE_BYTES: np.array([encoded.getvalue()], object)}
-    if endpoint_name == signatures.MODEL_CARD:
+    if signature == signatures.MODEL_CARD:
         return {signatures.QUERY: np.array([b""], object)}
-    if endpoint_name.startswith("filter_patterns/"):
-        return {signatures.FILTER_INDEX: np.zeros(1, np.int32)}
+    if signature.startswith("filter_patterns/"):
+        return {signatures.FILTER_INDEX: np.array([row], np.int32)}
     inputs = {signatures.IMAGES: picture[np.newaxis]}
-    if endpoint_name.startswith(signatures.GRAD_CAM):
+    if signature.startswith(signatures.GRAD_CAM):
         inputs[signatures.CLASS_INDEX] = np.array([signatures.PREDICTED_CLASS], np.int32)
     return inputs
 

@@ -1,5 +1,6 @@
 """Check a SavedModel before it is published: load it as TensorFlow Serving does and compare with Keras."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -69,35 +70,35 @@ def verify(folder: Path, model: keras.Model, classifier: Classifier, card: Model
         for endpoint in endpoints(classifier, card):
             if endpoint.name not in session.signatures:
                 raise ExportError(f"the SavedModel lacks the signature {endpoint.name}")
-            inputs = example_inputs(endpoint.name, card)
+            rows = [example_inputs(endpoint.name, card, row) for row in range(2)]
             try:
-                outputs = session.run(endpoint.name, inputs)
+                outputs = session.run(endpoint.name, _concatenate(rows))
             except tf.errors.OpError as error:
                 raise ExportError(f"the signature {endpoint.name} fails: {error.message}") from error
-            _check_batching(endpoint.name, session, inputs, outputs)
-            _compare(endpoint.name, outputs, _expected(endpoint.name, model, classifier, inputs, card))
+            # Filter patterns take dozens of steps; one of the two rows is enough to compare.
+            compared = rows[:1] if endpoint.name.startswith("filter_patterns/") else rows
+            expected = _concatenate([_expected(endpoint.name, model, classifier, row, card) for row in compared])
+            _compare(endpoint.name, outputs, expected)
     finally:
         session.close()
 
 
-def _check_batching(name: str, session: Session, inputs: Arrays, outputs: Arrays) -> None:
-    """TensorFlow Serving merges requests along dim 0: a batch of three must answer with three equal rows."""
-    batched = session.run(name, {key: np.concatenate([value] * 3) for key, value in inputs.items()})
-    for key, value in outputs.items():
-        if value.shape[:1] != (1,) or batched[key].shape[:1] != (3,):
-            raise ExportError(f"{name}: output {key} has not the batch as its first dimension")
-        for row in range(3):
-            if not _close(name, key, batched[key][row : row + 1], value):
-                raise ExportError(f"{name}: the rows of a batch influence each other in output {key}")
+def _concatenate(rows: Sequence[Arrays]) -> Arrays:
+    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
 
 
 def _compare(name: str, outputs: Arrays, expected: Arrays) -> None:
+    """Compare a batch of two with what Keras computes for each row alone: rows must not influence each other."""
+    for key, output in outputs.items():
+        # TensorFlow Serving cuts merged requests apart along dim 0.
+        if output.shape[:1] != (2,):
+            raise ExportError(f"{name}: the first dimension of output {key} is not the batch")
     for key, value in expected.items():
-        if not _close(name, key, outputs[key], value):
+        if not _close(key, outputs[key][: len(value)], value):
             raise ExportError(f"{name}: output {key} differs from what Keras computes")
 
 
-def _close(name: str, key: str, value: np.ndarray, expected: np.ndarray) -> bool:
+def _close(key: str, value: np.ndarray, expected: np.ndarray) -> bool:
     if value.dtype == object or np.issubdtype(value.dtype, np.int32):
         return bool(np.all(value == expected))
     difference = np.abs(np.asarray(value, np.float64) - np.asarray(expected, np.float64))

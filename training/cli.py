@@ -1,0 +1,216 @@
+"""The command `fovea`."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.errors import FoveaError
+
+# TensorFlow reads these when it is imported, which the commands below do only when they need it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+app = typer.Typer(help="Train, publish and roll out small-data picture classifiers.", no_args_is_help=True)
+data_app = typer.Typer(help="Make picture sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+console = Console(stderr=True, highlight=False)
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of labelled pictures.")]
+StoreOption = Annotated[str, typer.Option("--store", help="Model store: a folder or a bucket's address.")]
+ModelArgument = Annotated[str, typer.Argument(help="Name of the model in the store.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+
+
+@app.command()
+def train(
+    data: DataOption,
+    store: StoreOption,
+    recipe: Annotated[str, typer.Option(help="scratch, feature_extraction or fine_tuned.")] = "scratch",
+    name: Annotated[str | None, typer.Option(help="Name of the model in the store; the recipe's by default.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder for the run; a new one under runs/ by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the recipe's number by default.")] = None,
+    size: Annotated[int | None, typer.Option(min=32, max=1024, help="Height and width of the net's pictures.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    base_weights: Annotated[Path | None, typer.Option(help="Weights for the base, as `fovea pretrain` writes.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a classifier and publish it in the store."""
+    from training.bases import FOVEA_SMALL_WEIGHTS
+    from training.options import TrainOptions
+    from training.pictures import read_picture_set
+    from training.recipes import recipe as find_recipe
+    from training.store import Store, check_name
+    from training.train import train as train_recipe
+
+    defaults = find_recipe(recipe)
+    options = TrainOptions(
+        recipe=recipe,
+        data=data,
+        name=name or recipe,
+        size=size or defaults.size,
+        epochs=epochs or defaults.epochs,
+        batch_size=batch_size,
+        seed=seed,
+        base_weights=base_weights or FOVEA_SMALL_WEIGHTS,
+    )
+    check_name(options.name)
+    folder = run or Path("runs") / f"{options.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with progress_bars() as bars:
+        pictures = read_picture_set(data, seed, progress=lambda done, total: bars("read pictures", done, total))
+    for sentence in pictures.findings.sentences():
+        console.print(sentence, style="yellow")
+    for split in pictures.splits:
+        counts = ", ".join(f"{count} {label}" for label, count in pictures.images_per_class(split).items())
+        console.print(f"{split}: {counts}")
+    console.print(f"{recipe}: {defaults.description}")
+    with progress_bars() as bars:
+        result = train_recipe(options, pictures, folder, Store(store), bars)
+    for measure, value in result.summary.items():
+        console.print(f"{measure.replace('_', ' ')}: {value:.3f}")
+    console.print(f"run: {folder}\npublished: {options.name} version {result.version}")
+
+
+@app.command()
+def pretrain(
+    data: DataOption,
+    weights: Annotated[Path, typer.Option(help="File to write, *.weights.h5.")],
+    epochs: Annotated[int, typer.Option(min=1)] = 24,
+    size: Annotated[int, typer.Option(min=32)] = 32,
+    precision: Annotated[str, typer.Option(help="float32, mixed_bfloat16 or mixed_float16.")] = "float32",
+    log: Annotated[Path | None, typer.Option(help="CSV file for the history.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train Fovea's own base on a large set of small pictures."""
+    from training.pictures import read_picture_set
+    from training.pretrain import PretrainOptions
+    from training.pretrain import pretrain as pretrain_base
+
+    if not weights.name.endswith(".weights.h5"):
+        raise FoveaError(f"{weights} must end in .weights.h5")
+    with progress_bars() as bars:
+        pictures = read_picture_set(data, seed, progress=lambda done, total: bars("read pictures", done, total))
+    options = PretrainOptions(epochs=epochs, size=size, seed=seed, precision=precision)
+    console.print(f"accuracy on held-out pictures: {pretrain_base(pictures, weights, options, log):.4f}")
+
+
+@app.command()
+def models(store: StoreOption) -> None:
+    """List models, versions and labels of a store."""
+    from training.store import Store
+
+    opened = Store(store)
+    for model in opened.models():
+        labels = ", ".join(f"{label}: {version}" for label, version in sorted(opened.labels(model).items()))
+        typer.echo(f"{model}  versions {', '.join(map(str, opened.versions(model)))}  {labels}")
+
+
+@app.command()
+def promote(
+    model: ModelArgument,
+    store: StoreOption,
+    version: Annotated[int | None, typer.Option(help="The canary, else the newest, by default.")] = None,
+) -> None:
+    """Make a loaded version the stable one."""
+    from training.store import Store
+
+    typer.echo(f"{model}: version {Store(store).promote(model, version)} is stable")
+
+
+@app.command()
+def canary(
+    model: ModelArgument,
+    store: StoreOption,
+    version: Annotated[int | None, typer.Option(help="The newest by default.")] = None,
+) -> None:
+    """Put the label `canary` on a loaded version."""
+    from training.store import CANARY, Store
+
+    opened = Store(store)
+    chosen = version or max(opened.versions(model), default=0)
+    opened.set_label(model, CANARY, chosen)
+    typer.echo(f"{model}: version {chosen} is the canary")
+
+
+@app.command()
+def rollback(model: ModelArgument, store: StoreOption) -> None:
+    """Undo the last promotion of a model."""
+    from training.store import Store
+
+    typer.echo(f"{model}: version {Store(store).rollback(model)} is stable again")
+
+
+@data_app.command("make")
+def data_make(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
+    species: Annotated[
+        list[str] | None, typer.Option(help="An animal; repeat for more; cat and dog by default.")
+    ] = None,
+    train: Annotated[int, typer.Option(min=1, help="Training pictures per class.")] = 200,
+    validation: Annotated[int, typer.Option(min=1, help="Validation pictures per class.")] = 100,
+    test: Annotated[int, typer.Option(min=0, help="Test pictures per class.")] = 100,
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Mean side of the pictures, in pixels.")] = 160,
+    seed: SeedOption = 0,
+) -> None:
+    """Draw a picture set: animals on cluttered backgrounds, with their masks."""
+    from training.drawing.make import make_picture_set
+
+    counts = {"train": train, "validation": validation} | ({"test": test} if test else {})
+    try:
+        with progress_bars() as bars:
+            make_picture_set(
+                folder,
+                species or ("cat", "dog"),
+                counts,
+                size,
+                seed,
+                progress=lambda done, total: bars("draw", done, total),
+            )
+    except ValueError as error:
+        raise FoveaError(str(error)) from error
+
+
+@contextmanager
+def progress_bars() -> Iterator:
+    """Show one bar for each thing that is reported; give the function to report with."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, int] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)  # type: ignore[arg-type]
+
+        yield report
+
+
+def main() -> None:
+    """Run the command line; what a user can mend ends in one sentence and exit code 1."""
+    try:
+        app()
+    except FoveaError as error:
+        _end(str(error))
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _end(f"no space is left on the disk, writing {error.filename or 'a temporary file'}")
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR) or isinstance(
+            error, FileExistsError
+        ):
+            _end((error.strerror and f"{error.filename}: {error.strerror}") or str(error))
+        raise
+
+
+def _end(sentence: str, code: int = 1) -> None:
+    console.print(f"fovea: {sentence}", style="red", soft_wrap=True, markup=False)
+    sys.exit(code)

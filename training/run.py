@@ -1,0 +1,159 @@
+"""One training run: its pictures, its folder, and the fit loop that recipes call."""
+
+import csv
+import json
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from training import batches
+from training.batches import Augment, Rows
+from training.features import Features, cached_features
+from training.options import TrainOptions
+from training.pictures import PictureSet
+from training.pixels import Pixels
+
+HISTORY_COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "pictures_per_second")
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, how many are done, how many there are)"""
+
+
+class Run:
+    """What a recipe works with.
+
+    The folder receives `config.json` at the start, then after every epoch a line of `history.csv` and the whole
+    state of the training under `checkpoints/`.
+    """
+
+    def __init__(self, folder: Path, options: TrainOptions, pictures: PictureSet, progress: Progress | None = None):
+        self.folder = folder
+        self.options = options
+        self.pictures = pictures
+        self._progress = progress
+        folder.mkdir(parents=True)
+        (folder / "checkpoints").mkdir()
+        (folder / "config.json").write_text(json.dumps(options.to_json(), indent=2) + "\n")
+        with self._history.open("w", newline="") as file:
+            csv.writer(file).writerow(HISTORY_COLUMNS)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the pictures."""
+        return (self.options.size, self.options.size, 3)
+
+    @property
+    def _history(self) -> Path:
+        return self.folder / "history.csv"
+
+    def classifier(self) -> list[keras.layers.Layer]:
+        """Return the last layers of a net: logits, then a sigmoid for two classes or a softmax for more."""
+        classes = len(self.pictures.class_names)
+        activation, units = ("sigmoid", 1) if classes == 2 else ("softmax", classes)
+        return [
+            keras.layers.Dense(units, name="logits"),
+            keras.layers.Activation(activation, dtype="float32", name="probabilities"),
+        ]
+
+    @cached_property
+    def pixels(self) -> Mapping[str, Pixels]:
+        """The decoded pictures of every split."""
+        return {
+            split: Pixels(
+                [picture.path for picture in group], *self.input_shape[:2], progress=self._report(f"decode {split}")
+            )
+            for split, group in self.pictures.splits.items()
+        }
+
+    def features(self, base: keras.Model) -> Mapping[str, Features]:
+        """Return the features of a frozen base for every split, from disk if an earlier run computed them."""
+
+        def of(split: str) -> Features:
+            order = "".join(picture.digest for picture in self.pictures.splits[split])
+            return cached_features(
+                base, lambda: self.pixels[split], f"{split}\t{order}", progress=self._report(f"{base.name} {split}")
+            )
+
+        return {split: of(split) for split in self.pictures.splits}
+
+    def fit(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        rows: Mapping[str, Rows] | None = None,
+        phase: str = "train",
+        epochs: int | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        """Train a model whose last layers are those of `classifier`.
+
+        Args:
+            model: the model.
+            optimizer: a new optimizer.
+            rows: what it takes, by split; the pixels by default.
+            phase: name of this part of the training in the history.
+            epochs: how many; those of the options by default.
+            augment: how to vary the training pictures.
+        """
+        rows = rows or self.pixels
+        epochs = epochs or self.options.epochs
+        two_classes = model.output_shape[-1] == 1
+        model.compile(
+            optimizer,
+            loss="binary_crossentropy" if two_classes else "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+        train, batch_size = rows["train"], self.options.batch_size
+        labels = self.pictures.labels("train")
+        model.fit(
+            batches.training_batches(train, labels, batch_size, self.options.seed, epochs=epochs, augment=augment),
+            steps_per_epoch=batches.steps(len(train), batch_size),
+            epochs=epochs,
+            validation_data=batches.evaluation_batches(
+                rows["validation"], self.pictures.labels("validation"), batch_size
+            ),
+            callbacks=[_Record(self, phase, len(train))],
+            shuffle=False,
+        )
+
+    def record(self, phase: str, epoch: int, logs: Mapping[str, float], seconds: float, pictures: int) -> None:
+        """Append an epoch to the history."""
+        values = [f"{logs[column]:.6f}" for column in HISTORY_COLUMNS[2:6]]
+        with self._history.open("a", newline="") as file:
+            csv.writer(file).writerow([phase, epoch, *values, f"{seconds:.2f}", f"{pictures / seconds:.1f}"])
+
+    def predict(self, model: keras.Model, split: str) -> np.ndarray:
+        """Return the probabilities of a split's pictures, float32 [n, classes]."""
+        outputs = model.predict(
+            batches.evaluation_batches(self.pixels[split], self.pictures.labels(split), 64), verbose=0
+        )
+        return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
+
+    def _report(self, what: str) -> Callable[[int, int], None] | None:
+        if self._progress is None:
+            return None
+        progress = self._progress
+        return lambda done, total: progress(what, done, total)
+
+
+class _Record(keras.callbacks.Callback):
+    """Write history and checkpoint after every epoch."""
+
+    def __init__(self, run: Run, phase: str, pictures: int):
+        super().__init__()
+        self._run, self._phase, self._pictures = run, phase, pictures
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        seconds = time.perf_counter() - self._started
+        unfinished = self._run.folder / "checkpoints" / f".{self._phase}.keras"
+        self.model.save(unfinished)
+        unfinished.replace(self._run.folder / "checkpoints" / f"{self._phase}.keras")
+        self._run.record(self._phase, epoch + 1, logs or {}, seconds, self._pictures)

@@ -1,0 +1,290 @@
+"""The model store: versions of models in folders, and which of them are served under which label."""
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from training.errors import FoveaError
+
+STABLE = "stable"
+CANARY = "canary"
+CONFIG_FILE = "models.config"
+HISTORY_FILE = "labels.jsonl"
+_STAGING = ".staging"
+_STAGING_LIFETIME_S = 24 * 3600
+
+gfile = tf.io.gfile
+
+
+@dataclass(frozen=True)
+class LabelMove:
+    """One line of the store's history: a label went from one version to another."""
+
+    model: str
+    label: str
+    before: int | None
+    after: int
+    at: str
+    """RFC 3339, UTC."""
+    undoes: bool = False
+    """Whether the move was a rollback."""
+
+
+class Store:
+    """`<root>/<model>/<version>/`, `models.config` for TensorFlow Serving, and the history of the labels.
+
+    The configuration names the versions to serve one by one (TensorFlow Serving's policy `specific`): those
+    with a label, the newest, and the one that a rollback would return to. A folder that is not named there
+    is never loaded, so a copy that breaks off half-way does no harm, not even on a bucket, where renaming a
+    folder is no single step.
+    """
+
+    def __init__(self, root: str | Path):
+        """Open a store; it is made when something is published.
+
+        Args:
+            root: a folder, or a bucket's address that `tf.io.gfile` understands.
+        """
+        text = str(root)
+        self._is_local = "://" not in text
+        self.root = os.path.abspath(text) if self._is_local else text.rstrip("/")
+
+    @property
+    def config_path(self) -> str:
+        """Where `models.config` lies."""
+        return self._path(CONFIG_FILE)
+
+    def models(self) -> list[str]:
+        """Name the models that have a published version."""
+        if not gfile.isdir(self.root):
+            return []
+        names = (name.rstrip("/") for name in gfile.listdir(self.root))
+        return sorted(name for name in names if not name.startswith(".") and self.versions(name))
+
+    def versions(self, model: str) -> list[int]:
+        """Return the published versions of a model, oldest first."""
+        folder = self._path(model)
+        if not gfile.isdir(folder):
+            return []
+        return sorted(int(name.rstrip("/")) for name in gfile.listdir(folder) if name.rstrip("/").isdigit())
+
+    def labels(self, model: str) -> dict[str, int]:
+        """Return the versions behind the labels of a model."""
+        return {
+            label: int(version) for label, version in self._entry(self._read_config(), model).version_labels.items()
+        }
+
+    @contextmanager
+    def staging(self, model: str) -> Iterator[Path]:
+        """Give a folder to export into, on the store's file system and out of the model server's sight.
+
+        It is removed at the end, unless `publish` has moved it. Folders that a killed export left are removed
+        after a day.
+        """
+        check_name(model)
+        self._remove_old_staging()
+        folder = self._path(_STAGING, f"{model}-{uuid.uuid4().hex}")
+        try:
+            gfile.makedirs(folder)
+        except (OSError, tf.errors.OpError) as error:
+            raise FoveaError(f"the store {self.root} is not writable: {_reason(error)}") from error
+        try:
+            yield Path(folder) if self._is_local else folder  # type: ignore[misc]
+        finally:
+            if gfile.exists(folder):
+                gfile.rmtree(folder)
+
+    def publish(self, staged: str | Path, model: str) -> int:
+        """Move a checked SavedModel into place as the newest version, and list it in `models.config`.
+
+        The first version of a model becomes its `stable` one.
+
+        Returns:
+            The new version.
+        """
+        check_name(model)
+        with self._lock():
+            gfile.makedirs(self._path(model))
+            version = max(self.versions(model), default=0) + 1
+            gfile.rename(str(staged), self._path(model, str(version)), overwrite=False)
+            config = self._read_config()
+            if STABLE not in self._entry(config, model).version_labels:
+                self._move(config, model, STABLE, version)
+            self._write_config(config, model)
+            return version
+
+    def set_label(self, model: str, label: str, version: int) -> None:
+        """Put a label on a published version.
+
+        TensorFlow Serving refuses to move a label to a version that it has not loaded, so the version must
+        have been listed (published, or labelled otherwise) and loaded before.
+
+        Raises:
+            FoveaError: no such model or version.
+        """
+        with self._lock():
+            self._check_version(model, version)
+            config = self._read_config()
+            self._move(config, model, label, version)
+            self._write_config(config, model)
+
+    def promote(self, model: str, version: int | None = None) -> int:
+        """Make a version stable: the given one, else the canary, else the newest.
+
+        Returns:
+            The version.
+        """
+        labels = self.labels(model)
+        if version is None:
+            version = labels.get(CANARY) or max(self.versions(model), default=0)
+        with self._lock():
+            self._check_version(model, version)
+            config = self._read_config()
+            self._move(config, model, STABLE, version)
+            if labels.get(CANARY) == version:
+                del self._entry(config, model).version_labels[CANARY]
+            self._write_config(config, model)
+        return version
+
+    def rollback(self, model: str) -> int:
+        """Return `stable` to the version before the last promotion that was not undone yet.
+
+        Returns:
+            The version that is stable again.
+
+        Raises:
+            FoveaError: there is none.
+        """
+        with self._lock():
+            self._check_version(model, None)
+            version = self._rollback_target(model)
+            if version is None:
+                raise FoveaError(f"model {model!r} has no earlier stable version to return to")
+            config = self._read_config()
+            self._move(config, model, STABLE, version, undoes=True)
+            self._write_config(config, model)
+            return version
+
+    def history(self) -> list[LabelMove]:
+        """Return every move of a label, oldest first."""
+        path = self._path(HISTORY_FILE)
+        if not gfile.exists(path):
+            return []
+        with gfile.GFile(path) as lines:
+            return [LabelMove(**json.loads(line)) for line in lines]
+
+    def _rollback_target(self, model: str) -> int | None:
+        undone: list[int] = []
+        for move in self.history():
+            if move.model == model and move.label == STABLE and move.before is not None:
+                undone = undone[:-1] if move.undoes else [*undone, move.before]
+        return undone[-1] if undone else None
+
+    def _move(
+        self,
+        config: model_server_config_pb2.ModelServerConfig,
+        model: str,
+        label: str,
+        version: int,
+        undoes: bool = False,
+    ) -> None:
+        labels = self._entry(config, model).version_labels
+        before = int(labels[label]) if label in labels else None
+        if before == version:
+            return
+        labels[label] = version
+        move = LabelMove(model, label, before, version, datetime.now(UTC).isoformat(timespec="seconds"), undoes)
+        # A bucket has no append; the history is short.
+        self._write_text(HISTORY_FILE, "".join(json.dumps(vars(line)) + "\n" for line in [*self.history(), move]))
+
+    def _entry(
+        self, config: model_server_config_pb2.ModelServerConfig, model: str
+    ) -> model_server_config_pb2.ModelConfig:
+        """Return a model's part of the configuration, made if it is missing."""
+        for entry in config.model_config_list.config:
+            if entry.name == model:
+                return entry
+        return config.model_config_list.config.add(name=model, base_path=self._path(model), model_platform="tensorflow")
+
+    def _read_config(self) -> model_server_config_pb2.ModelServerConfig:
+        config = model_server_config_pb2.ModelServerConfig()
+        if gfile.exists(self.config_path):
+            with gfile.GFile(self.config_path) as file:
+                text_format.Parse(file.read(), config)
+        return config
+
+    def _write_config(self, config: model_server_config_pb2.ModelServerConfig, model: str) -> None:
+        entry = self._entry(config, model)
+        served = {*entry.version_labels.values(), self.versions(model)[-1]}
+        if (target := self._rollback_target(model)) is not None:
+            served.add(target)
+        entry.model_version_policy.specific.versions[:] = sorted(served)
+        self._write_text(CONFIG_FILE, text_format.MessageToString(config))
+
+    def _write_text(self, name: str, text: str) -> None:
+        """Replace a file in one step."""
+        temporary = self._path(f".{name}.{uuid.uuid4().hex}")
+        with gfile.GFile(temporary, "w") as file:
+            file.write(text)
+        gfile.rename(temporary, self._path(name), overwrite=True)
+
+    def _check_version(self, model: str, version: int | None) -> None:
+        versions = self.versions(model)
+        if not versions:
+            raise FoveaError(
+                f"the store {self.root} has no model {model!r}; it has: {', '.join(self.models()) or 'none'}"
+            )
+        if version is not None and version not in versions:
+            raise FoveaError(f"model {model!r} has no version {version}; it has {', '.join(map(str, versions))}")
+
+    def _remove_old_staging(self) -> None:
+        folder = self._path(_STAGING)
+        for name in gfile.listdir(folder) if gfile.isdir(folder) else []:
+            path = f"{folder}/{name.rstrip('/')}"
+            if gfile.stat(path).mtime_nsec / 1e9 < time.time() - _STAGING_LIFETIME_S:
+                gfile.rmtree(path)
+
+    def _lock(self) -> contextmanager:  # type: ignore[valid-type]
+        """Keep two publishers on one file system apart; a bucket has no locks, publish there from one place."""
+        return _file_lock(self._path(".lock")) if self._is_local else nullcontext()
+
+    def _path(self, *parts: str) -> str:
+        return "/".join([self.root, *parts])
+
+
+def check_name(model: str) -> None:
+    """Refuse names that cannot be a folder, a part of an address and a metric label.
+
+    Raises:
+        FoveaError: letters, digits, `_` and `-` only, a letter first, at most 64.
+    """
+    if not (
+        model.isascii()
+        and model.replace("_", "").replace("-", "").isalnum()
+        and model[0].isalpha()
+        and len(model) <= 64
+    ):
+        raise FoveaError(f"{model!r} is no model name: use letters, digits, _ and -, a letter first, at most 64")
+
+
+@contextmanager
+def _file_lock(path: str) -> Iterator[None]:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)

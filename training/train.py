@@ -1,0 +1,102 @@
+"""Train by a recipe, report, export and publish."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+from fovea.v1.model_card_pb2 import ModelCard
+
+from training import reports
+from training.errors import FoveaError
+from training.export.savedmodel import export
+from training.export.verify import verify
+from training.options import TrainOptions
+from training.pictures import PictureSet
+from training.recipes import recipe
+from training.run import Progress, Run
+from training.store import Store
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a run."""
+
+    folder: Path
+    summary: dict[str, float]
+    """`<split>_accuracy` and `<split>_calibration_error`, in 0..1."""
+    version: int
+    """Version in the store."""
+
+
+def train(
+    options: TrainOptions, pictures: PictureSet, folder: Path, store: Store, progress: Progress | None = None
+) -> Result:
+    """Train, write the run's folder, and publish the model.
+
+    Args:
+        options: recipe and its settings.
+        pictures: the picture set, with the splits train and validation.
+        folder: a new folder for the run.
+        store: where the model is published.
+        progress: called as decoding and feature extraction go on.
+
+    Raises:
+        FoveaError: what the user can mend.
+    """
+    if folder.exists():
+        raise FoveaError(f"the run folder {folder} exists; name a new one with --run")
+    if "validation" not in pictures.splits:
+        raise FoveaError(f"{pictures.root} has a train folder but no validation folder beside it")
+    # Before hours of training rather than after them.
+    with store.staging(options.name):
+        pass
+    keras.utils.set_random_seed(options.seed)
+    run = Run(folder, options, pictures, progress)
+    model = recipe(options.recipe).train(run)
+    model.save(folder / "model.keras")
+
+    held_out = [split for split in pictures.splits if split != "train"]
+    summary = reports.write_evaluation(
+        folder,
+        pictures.class_names,
+        {split: run.predict(model, split) for split in held_out},
+        {split: pictures.labels(split) for split in held_out},
+    )
+    reports.write_curves(folder)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return Result(folder, summary, publish(model, model_card(options, pictures, summary), store))
+
+
+def publish(model: keras.Model, card: ModelCard, store: Store) -> int:
+    """Export a model, verify the SavedModel as TensorFlow Serving would load it, and move it into the store.
+
+    Returns:
+        The new version.
+
+    Raises:
+        ExportError: the SavedModel disagrees with Keras; nothing is published.
+    """
+    with store.staging(card.model_name) as folder:
+        savedmodel = folder / "savedmodel"
+        classifier, complete_card = export(model, card, savedmodel)
+        verify(savedmodel, model, classifier, complete_card)
+        return store.publish(savedmodel, card.model_name)
+
+
+def model_card(options: TrainOptions, pictures: PictureSet, summary: dict[str, float]) -> ModelCard:
+    """Write down what training knows of a model; the export adds what the network tells."""
+    card = ModelCard(model_name=options.name, recipe=options.recipe, class_names=pictures.class_names)
+    training = card.training
+    training.data_fingerprint = pictures.fingerprint
+    training.images_per_class.update(pictures.images_per_class("train"))
+    training.seed = options.seed
+    training.validation_accuracy = summary["validation_accuracy"]
+    training.calibration_error = summary["validation_calibration_error"]
+    if "test_accuracy" in summary:
+        training.test_accuracy = summary["test_accuracy"]
+    training.created_at = datetime.now(UTC).isoformat(timespec="seconds")
+    training.code_version = version("fovea")
+    return card
