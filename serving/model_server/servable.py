@@ -25,8 +25,8 @@ def type_name(dtype: tf.DType) -> str:
 class Servable:
     """A model version ready to answer; any number of threads may call it at once.
 
-    Raises ServingError from the constructor when the SavedModel cannot be loaded or one of its warm-up
-    requests fails.
+    Raises ServingError or `tf.errors.OpError` from the constructor when the SavedModel cannot be loaded or one of
+    its warm-up requests fails.
     """
 
     def __init__(self, name: str, version: int, path: str, config: tf.compat.v1.ConfigProto | None = None) -> None:
@@ -34,14 +34,9 @@ class Servable:
         self.version = version
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
-            # TensorFlow Serving loads in this way too: what `tf.saved_model.load` forgives fails here.
-            meta_graph = tf.compat.v1.saved_model.loader.load(self._session, {"serve"}, path)
-            self.signatures = dict(meta_graph.signature_def)
+            self.signatures = _load(self._session, path)
             for request in _warmup_requests(path):
                 self.predict(request)
-        except (OSError, RuntimeError) as error:
-            self.close()
-            raise ServingError(StatusCode.NOT_FOUND, str(error)) from error
         except BaseException:
             self.close()
             raise
@@ -99,6 +94,15 @@ class Servable:
         for alias, array in outputs.items():
             response.outputs[alias].CopyFrom(tf.make_tensor_proto(array, dtype=infos[alias].dtype))
         return response
+
+
+def _load(session: tf.compat.v1.Session, path: str) -> dict[str, meta_graph_pb2.SignatureDef]:
+    # TensorFlow Serving loads in this way too: what `tf.saved_model.load` forgives fails here.
+    try:
+        return dict(tf.compat.v1.saved_model.loader.load(session, {"serve"}, path).signature_def)
+    except (OSError, RuntimeError, ValueError) as error:
+        # Missing files, tags or variables.
+        raise ServingError(StatusCode.NOT_FOUND, str(error)) from error
 
 
 def _set(names: Iterable[str]) -> str:
