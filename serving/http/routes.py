@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from flask import Response, current_app, g, jsonify, request, send_from_directory
-from flask_openapi3 import OpenAPI, Tag
+from flask_openapi3 import OpenAPI, Schema, Tag
 from fovea.v1.model_card_pb2 import ModelCard
 from werkzeug.routing import BaseConverter
 
@@ -146,7 +146,7 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         "/explain/grad-cam",
         tags=[_EXPLAIN],
         openapi_extensions=_PICTURES_BODY,
-        responses={200: _forms(schemas.GradCamAnswer, PNG, NPZ)},
+        responses={200: _forms(app, schemas.GradCamAnswer, PNG, NPZ)},
     )
     def grad_cam(path: schemas.ModelPath, query: schemas.GradCamQuery) -> Response:
         """Show where each picture speaks for a class: maps as JSON or npz, or an overlay as PNG (one picture)."""
@@ -171,7 +171,7 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         "/explain/activations",
         tags=[_EXPLAIN],
         openapi_extensions=_PICTURES_BODY,
-        responses={200: _forms(schemas.ActivationsAnswer, PNG, NPZ)},
+        responses={200: _forms(app, schemas.ActivationsAnswer, PNG, NPZ)},
     )
     def activations(path: schemas.ModelPath, query: schemas.ActivationsQuery) -> Response:
         """Show what layers make of each picture: summaries as JSON, a grid of channels as PNG, float32 as npz.
@@ -198,7 +198,7 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         rows = ({"layers": [_layer(item, query.channels) for item in layers]} for layers in result.pictures)
         return jsonify(model=result.model, pictures=_named(rows, uploads))
 
-    @on_model(app.get, "/explain/filters", tags=[_EXPLAIN], responses={200: _forms(None, PNG, NPZ)})
+    @on_model(app.get, "/explain/filters", tags=[_EXPLAIN], responses={200: _forms(app, None, PNG, NPZ)})
     def filters(path: schemas.ModelPath, query: schemas.FiltersQuery) -> Response:
         """Draw the patterns that filters of a convolution respond to, as a PNG grid or npz (patterns, filters)."""
         form = choose(request.accept_mimetypes, [PNG, NPZ])
@@ -297,11 +297,13 @@ def _with_path(view: Callable, path: type[schemas.ModelPath], vision: Vision) ->
     return bound
 
 
-def _forms(json_model: type[schemas.Answer] | None, *media_types: str) -> dict[str, Any]:
-    """Describe an answer that comes in several media types."""
+def _forms(app: OpenAPI, json_model: type[schemas.Answer] | None, *media_types: str) -> dict[str, Any]:
+    """Describe an answer that comes in several media types, which `responses` cannot do for a class alone."""
     content: dict[str, Any] = dict.fromkeys(media_types, _BINARY)
     if json_model is not None:
-        content[JSON] = {"schema": json_model.model_json_schema(ref_template="#/components/schemas/{model}")}
+        schema = json_model.model_json_schema(ref_template="#/components/schemas/{model}")
+        app.components_schemas |= {name: Schema(**part) for name, part in schema.pop("$defs", {}).items()}
+        content[JSON] = {"schema": schema}
     return {"content": content}
 
 

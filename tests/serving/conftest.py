@@ -1,5 +1,6 @@
 """The gateway's core and its HTTP application, in front of a real model server with tiny models."""
 
+import socket
 from collections.abc import Callable, Iterator
 from threading import Event
 from typing import TYPE_CHECKING
@@ -48,3 +49,10 @@ def vision(settings: Settings, make_vision: Callable[[Settings], Vision]) -> Vis
 @pytest.fixture(scope="session")
 def client(vision: Vision, settings: Settings) -> FlaskClient:
     return create_app(vision, settings, Event()).test_client()
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The target of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
