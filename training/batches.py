@@ -10,8 +10,15 @@ import tensorflow as tf
 class Rows(Protocol):
     """Arrays of one shape, read by position from any thread: pixels, or features computed from them."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one array."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of its values."""
+        ...
 
     def __len__(self) -> int:
         """Return how many there are."""

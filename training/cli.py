@@ -2,27 +2,32 @@
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.errors import FoveaError
+from training.quiet import import_tensorflow
 
-# TensorFlow reads these when it is imported, which the commands below do only when they need it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Keras reads it when it is imported, which the commands below do only when they need it.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 app = typer.Typer(help="Train, publish and roll out small-data picture classifiers.", no_args_is_help=True)
 data_app = typer.Typer(help="Make picture sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console(stderr=True, highlight=False)
+
+if TYPE_CHECKING:
+    from training.pictures import PictureSet
+    from training.store import Store
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of labelled pictures.")]
 StoreOption = Annotated[str, typer.Option("--store", help="Model store: a folder or a bucket's address.")]
@@ -44,17 +49,46 @@ def train(
     seed: SeedOption = 0,
 ) -> None:
     """Train a classifier and publish it in the store."""
+    folder = run or Path("runs") / f"{name or recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    _train(recipe, _read(data, seed), folder, store, name, epochs, size, batch_size, base_weights, seed)
+
+
+def _read(data: Path, seed: int) -> "PictureSet":
+    from training.pictures import read_picture_set
+
+    with progress_bars() as bars:
+        pictures = read_picture_set(data, seed, progress=lambda done, total: bars("read pictures", done, total))
+    for sentence in pictures.findings.sentences():
+        console.print(sentence, style="yellow", soft_wrap=True, markup=False)
+    for split in pictures.splits:
+        counts = ", ".join(f"{count} {label}" for label, count in pictures.images_per_class(split).items())
+        console.print(f"{split}: {counts}")
+    return pictures
+
+
+def _train(
+    recipe: str,
+    pictures: "PictureSet",
+    folder: Path,
+    store: str,
+    name: str | None = None,
+    epochs: int | None = None,
+    size: int | None = None,
+    batch_size: int = 32,
+    base_weights: Path | None = None,
+    seed: int = 0,
+) -> None:
+    import_tensorflow()
     from training.bases import FOVEA_SMALL_WEIGHTS
     from training.options import TrainOptions
-    from training.pictures import read_picture_set
     from training.recipes import recipe as find_recipe
-    from training.store import Store, check_name
+    from training.store import check_name
     from training.train import train as train_recipe
 
     defaults = find_recipe(recipe)
     options = TrainOptions(
         recipe=recipe,
-        data=data,
+        data=pictures.root,
         name=name or recipe,
         size=size or defaults.size,
         epochs=epochs or defaults.epochs,
@@ -63,17 +97,9 @@ def train(
         base_weights=base_weights or FOVEA_SMALL_WEIGHTS,
     )
     check_name(options.name)
-    folder = run or Path("runs") / f"{options.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    console.print(f"{recipe}: {defaults.description}", soft_wrap=True)
     with progress_bars() as bars:
-        pictures = read_picture_set(data, seed, progress=lambda done, total: bars("read pictures", done, total))
-    for sentence in pictures.findings.sentences():
-        console.print(sentence, style="yellow")
-    for split in pictures.splits:
-        counts = ", ".join(f"{count} {label}" for label, count in pictures.images_per_class(split).items())
-        console.print(f"{split}: {counts}")
-    console.print(f"{recipe}: {defaults.description}")
-    with progress_bars() as bars:
-        result = train_recipe(options, pictures, folder, Store(store), bars)
+        result = train_recipe(options, pictures, folder, _open(store), bars)
     for measure, value in result.summary.items():
         console.print(f"{measure.replace('_', ' ')}: {value:.3f}")
     console.print(f"run: {folder}\npublished: {options.name} version {result.version}")
@@ -90,14 +116,13 @@ def pretrain(
     seed: SeedOption = 0,
 ) -> None:
     """Train Fovea's own base on a large set of small pictures."""
-    from training.pictures import read_picture_set
+    import_tensorflow()
     from training.pretrain import PretrainOptions
     from training.pretrain import pretrain as pretrain_base
 
     if not weights.name.endswith(".weights.h5"):
         raise FoveaError(f"{weights} must end in .weights.h5")
-    with progress_bars() as bars:
-        pictures = read_picture_set(data, seed, progress=lambda done, total: bars("read pictures", done, total))
+    pictures = _read(data, seed)
     options = PretrainOptions(epochs=epochs, size=size, seed=seed, precision=precision)
     console.print(f"accuracy on held-out pictures: {pretrain_base(pictures, weights, options, log):.4f}")
 
@@ -105,9 +130,7 @@ def pretrain(
 @app.command()
 def models(store: StoreOption) -> None:
     """List models, versions and labels of a store."""
-    from training.store import Store
-
-    opened = Store(store)
+    opened = _open(store)
     for model in opened.models():
         labels = ", ".join(f"{label}: {version}" for label, version in sorted(opened.labels(model).items()))
         typer.echo(f"{model}  versions {', '.join(map(str, opened.versions(model)))}  {labels}")
@@ -120,9 +143,7 @@ def promote(
     version: Annotated[int | None, typer.Option(help="The canary, else the newest, by default.")] = None,
 ) -> None:
     """Make a loaded version the stable one."""
-    from training.store import Store
-
-    typer.echo(f"{model}: version {Store(store).promote(model, version)} is stable")
+    typer.echo(f"{model}: version {_open(store).promote(model, version)} is stable")
 
 
 @app.command()
@@ -132,20 +153,23 @@ def canary(
     version: Annotated[int | None, typer.Option(help="The newest by default.")] = None,
 ) -> None:
     """Put the label `canary` on a loaded version."""
-    from training.store import CANARY, Store
-
-    opened = Store(store)
+    opened = _open(store)
     chosen = version or max(opened.versions(model), default=0)
-    opened.set_label(model, CANARY, chosen)
+    opened.set_label(model, "canary", chosen)
     typer.echo(f"{model}: version {chosen} is the canary")
 
 
 @app.command()
 def rollback(model: ModelArgument, store: StoreOption) -> None:
     """Undo the last promotion of a model."""
+    typer.echo(f"{model}: version {_open(store).rollback(model)} is stable again")
+
+
+def _open(store: str) -> "Store":
+    import_tensorflow()
     from training.store import Store
 
-    typer.echo(f"{model}: version {Store(store).rollback(model)} is stable again")
+    return Store(store)
 
 
 @data_app.command("make")
@@ -176,6 +200,40 @@ def data_make(
             )
     except ValueError as error:
         raise FoveaError(str(error)) from error
+
+
+@app.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="Folder of class folders; drawn pictures by default.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where pictures, runs and models go.")] = Path("demo"),
+    http_port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8081,
+    model_server_port: Annotated[int, typer.Option(min=1, max=65535)] = 8500,
+) -> None:
+    """Train three classifiers and serve them with a page, until Ctrl-C."""
+    from training import demo as line
+
+    ports = line.Ports(http_port, grpc_port, model_server_port)
+    ports.check()
+    place = line.workspace(folder, data)
+    line.check_disk(place)
+    if data is None:
+        data = place / "pictures"
+        if not (data / "set.json").exists():
+            shutil.rmtree(data, ignore_errors=True)
+            console.print(f"Drawing pictures into {data}")
+            data_make(data)
+    pictures = _read(data, seed=0)
+    for recipe in line.RECIPES:
+        run = place / "runs" / recipe
+        if (run / "published").exists():
+            console.print(f"{recipe} is trained already ({run}); remove {place} to start afresh")
+            continue
+        shutil.rmtree(run, ignore_errors=True)
+        _train(recipe, pictures, run, str(place / "store"), epochs=line.EPOCHS[recipe])
+        (run / "published").touch()
+    picture = next(iter(pictures.splits["validation"])).path
+    line.serve(place, ports, picture, typer.echo)
 
 
 @contextmanager

@@ -226,7 +226,7 @@ def _split(
         if len(copies) < 2:
             raise FoveaError(f"{root} has a class of one picture; two are needed, one to train and one to validate")
         groups = [copies[digest] for digest in sorted(copies)]
-        np.random.default_rng([seed, label]).shuffle(groups)  # type: ignore[arg-type]
+        np.random.default_rng([seed, label]).shuffle(groups)
         held_out = min(max(1, round(len(groups) * validation_share)), len(groups) - 1)
         for position, group in enumerate(groups):
             splits["validation" if position < held_out else "train"] += group
@@ -237,7 +237,8 @@ def _duplicates(
     splits: Mapping[str, Iterable[Picture]],
 ) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
     first_seen: dict[str, tuple[str, Path]] = {}
-    within, across = [], []
+    within: list[tuple[Path, Path]] = []
+    across: list[tuple[Path, Path]] = []
     for split, pictures in splits.items():
         for picture in pictures:
             if picture.digest not in first_seen:

@@ -99,7 +99,7 @@ class Run:
             epochs: how many; those of the options by default.
             augment: how to vary the training pictures.
         """
-        rows = rows or self.pixels
+        given = rows or self.pixels
         epochs = epochs or self.options.epochs
         two_classes = model.output_shape[-1] == 1
         model.compile(
@@ -107,14 +107,14 @@ class Run:
             loss="binary_crossentropy" if two_classes else "sparse_categorical_crossentropy",
             metrics=["accuracy"],
         )
-        train, batch_size = rows["train"], self.options.batch_size
+        train, batch_size = given["train"], self.options.batch_size
         labels = self.pictures.labels("train")
         model.fit(
             batches.training_batches(train, labels, batch_size, self.options.seed, epochs=epochs, augment=augment),
             steps_per_epoch=batches.steps(len(train), batch_size),
             epochs=epochs,
             validation_data=batches.evaluation_batches(
-                rows["validation"], self.pictures.labels("validation"), batch_size
+                given["validation"], self.pictures.labels("validation"), batch_size
             ),
             callbacks=[_Record(self, phase, len(train))],
             shuffle=False,

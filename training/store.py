@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +86,7 @@ class Store:
         }
 
     @contextmanager
-    def staging(self, model: str) -> Iterator[Path]:
+    def staging(self, model: str) -> Iterator[str]:
         """Give a folder to export into, on the store's file system and out of the model server's sight.
 
         It is removed at the end, unless `publish` has moved it. Folders that a killed export left are removed
@@ -100,12 +100,12 @@ class Store:
         except (OSError, tf.errors.OpError) as error:
             raise FoveaError(f"the store {self.root} is not writable: {_reason(error)}") from error
         try:
-            yield Path(folder) if self._is_local else folder  # type: ignore[misc]
+            yield folder
         finally:
             if gfile.exists(folder):
                 gfile.rmtree(folder)
 
-    def publish(self, staged: str | Path, model: str) -> int:
+    def publish(self, staged: str, model: str) -> int:
         """Move a checked SavedModel into place as the newest version, and list it in `models.config`.
 
         The first version of a model becomes its `stable` one.
@@ -117,7 +117,7 @@ class Store:
         with self._lock():
             gfile.makedirs(self._path(model))
             version = max(self.versions(model), default=0) + 1
-            gfile.rename(str(staged), self._path(model, str(version)), overwrite=False)
+            gfile.rename(staged, self._path(model, str(version)), overwrite=False)
             config = self._read_config()
             if STABLE not in self._entry(config, model).version_labels:
                 self._move(config, model, STABLE, version)
@@ -255,7 +255,7 @@ class Store:
             if gfile.stat(path).mtime_nsec / 1e9 < time.time() - _STAGING_LIFETIME_S:
                 gfile.rmtree(path)
 
-    def _lock(self) -> contextmanager:  # type: ignore[valid-type]
+    def _lock(self) -> AbstractContextManager[None]:
         """Keep two publishers on one file system apart; a bucket has no locks, publish there from one place."""
         return _file_lock(self._path(".lock")) if self._is_local else nullcontext()
 

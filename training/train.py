@@ -80,7 +80,7 @@ def publish(model: keras.Model, card: ModelCard, store: Store) -> int:
         ExportError: the SavedModel disagrees with Keras; nothing is published.
     """
     with store.staging(card.model_name) as folder:
-        savedmodel = folder / "savedmodel"
+        savedmodel = f"{folder}/savedmodel"
         classifier, complete_card = export(model, card, savedmodel)
         verify(savedmodel, model, classifier, complete_card)
         return store.publish(savedmodel, card.model_name)

@@ -1,9 +1,9 @@
 """Write a classifier as a SavedModel that keeps the contract."""
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -77,13 +77,13 @@ def endpoints(classifier: Classifier, card: ModelCard) -> Iterator[Endpoint]:
         yield Endpoint(signatures.GRAD_CAM, last, (pictures, class_index))
 
 
-def export(model: keras.Model, card: ModelCard, folder: Path) -> tuple[Classifier, ModelCard]:
+def export(model: keras.Model, card: ModelCard, folder: str) -> tuple[Classifier, ModelCard]:
     """Write a model with every signature of the contract, and warm-up records.
 
     Args:
         model: a classifier as `open_network` takes it.
         card: name, recipe, classes and training summary; the rest is filled in.
-        folder: the folder to make.
+        folder: the folder to make, any that `tf.io.gfile` understands.
 
     Returns:
         The classifier that was written and its complete card, to verify the folder with.
@@ -99,7 +99,7 @@ def export(model: keras.Model, card: ModelCard, folder: Path) -> tuple[Classifie
         archive.add_endpoint(endpoint.name, endpoint.function, input_signature=list(endpoint.inputs))
     for part in classifier.models:
         archive.track(part)
-    archive.write_out(str(folder), verbose=False)
+    archive.write_out(folder, verbose=False)
     _write_warmup(folder, card)
     return classifier, card
 
@@ -126,16 +126,16 @@ def example_inputs(signature: str, card: ModelCard, row: int = 0) -> dict[str, n
     return inputs
 
 
-def _write_warmup(folder: Path, card: ModelCard) -> None:
+def _write_warmup(folder: str, card: ModelCard) -> None:
     """Record one request for each signature that a person waits for; filter patterns take too long at start."""
     layers = card.layers
     names = [signatures.PREDICT, signatures.CLASSIFY_BYTES, signatures.MODEL_CARD]
     names += [signatures.GRAD_CAM] if card.grad_cam_layer else []
     names += [signatures.grad_cam(layer.name) for layer in layers if layer.grad_cam]
     names += [signatures.activations(layer.name) for layer in layers if layer.activations]
-    path = folder / WARMUP_FILE
-    path.parent.mkdir()
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    path = f"{folder}/{WARMUP_FILE}"
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.TFRecordWriter(path) as writer:
         for name in names:
             request = predict_pb2.PredictRequest(
                 model_spec=model_pb2.ModelSpec(name=card.model_name, signature_name=name),

@@ -1,7 +1,6 @@
 """Check a SavedModel before it is published: load it as TensorFlow Serving does and compare with Keras."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -32,11 +31,11 @@ class ExportError(FoveaError):
 class Session:
     """A SavedModel in a session of its own, as TensorFlow Serving's session loader makes it."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: str):
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=self._graph)
         with self._graph.as_default():
-            meta = tf.compat.v1.saved_model.loader.load(self._session, [tf.saved_model.SERVING], str(folder))
+            meta = tf.compat.v1.saved_model.loader.load(self._session, [tf.saved_model.SERVING], folder)
         self.signatures = meta.signature_def
 
     def run(self, name: str, inputs: Arrays) -> Arrays:
@@ -50,7 +49,7 @@ class Session:
         self._session.close()
 
 
-def verify(folder: Path, model: keras.Model, classifier: Classifier, card: ModelCard) -> None:
+def verify(folder: str, model: keras.Model, classifier: Classifier, card: ModelCard) -> None:
     """Run every signature and compare with Keras.
 
     Args:

@@ -1,0 +1,60 @@
+# make demo [DATA=DIR] [PORT=8080]   train three classifiers and serve them with a page
+# make test                          set up and run lint, type checks and tests
+# make help                          the rest
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PORT ?= 8080
+DEMO = $(BIN)/fovea demo --http-port $(PORT) $(if $(DATA),--data "$(DATA)")
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format proto lock bench clean
+
+help:
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## virtual environment from the lock file
+
+$(READY): requirements/dev.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "fovea: $(PYTHON) is not installed; install Python 3.11 or name it with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "fovea: $(PYTHON) is not Python 3.11; name one with PYTHON=..." >&2; exit 1; }
+	@test $$(df -Pk . | awk 'NR == 2 { print $$4 }') -gt 6000000 || { echo "fovea: less than 6 GB of disk are free here; the virtual environment and the demo need them" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "fovea: $(PYTHON) cannot make a virtual environment; install its venv module (Debian: python3.11-venv)" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## train three classifiers on drawn pictures, or DATA=DIR, and serve them
+	@exec $(DEMO)
+
+test: $(READY) lint ## lint, type checks and the tests, under 10 minutes
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(READY) ## the tests that take longer
+	$(BIN)/pytest -m slow
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## let ruff format and mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+proto: $(READY) ## generate the Python code of proto/fovea/v1
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $$(ls proto/fovea/v1/*.proto)
+	@rm -f proto/fovea/v1/model_card_pb2_grpc.py
+
+lock: $(READY) ## resolve requirements/*.lock afresh from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK) -o requirements/dev.lock
+	$(BIN)/uv pip compile pyproject.toml --extra train $(LOCK) -c requirements/dev.lock -o requirements/train.lock
+LOCK := --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+
+bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
+	$(BIN)/python -m benchmarks.gateway
+
+clean: ## remove environment, demo, runs and caches
+	rm -rf $(VENV) demo runs .artifacts *.egg-info
