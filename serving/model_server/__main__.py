@@ -23,7 +23,7 @@ _FLAGS: list[tuple[str, int | str | bool, str]] = [
     ("enable_grpc_healthcheck_service", False, "answer grpc.health.v1 as well"),
     ("grpc_max_threads", _THREADS, "gRPC calls at once; more are refused"),
     ("rest_api_num_threads", _THREADS, "REST calls at once; more wait"),
-    ("rest_api_timeout_in_ms", 30000, "bound of one REST predict"),
+    ("rest_api_timeout_in_ms", 30000, "bound of one REST predict; 0: none"),
     ("tensorflow_intra_op_parallelism", 0, "threads of one op; 0: TensorFlow chooses"),
     ("tensorflow_inter_op_parallelism", 0, "ops at once; 0: TensorFlow chooses"),
 ]
@@ -84,6 +84,10 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in _FLAGS_WITHOUT_EFFECT:
         parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
+    for name, default, _ in _FLAGS:
+        least = 1 if name.endswith("threads") else 0
+        if type(default) is int and getattr(flags, name) < least:
+            parser.error(f"--{name} must be at least {least}")
     if not 0 < flags.port < 65536 or not 0 <= flags.rest_api_port < 65536 or flags.port == flags.rest_api_port:
         parser.error("--port and --rest_api_port must be two different ports from 1 to 65535")
     if not flags.model_config_file and not flags.model_base_path:
@@ -119,6 +123,8 @@ def _serve(flags: argparse.Namespace) -> None:
         session_config=tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism,
             inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism,
+            # On a laptop a training run may want the same GPU.
+            gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
         ),
     )
     manager.reload(config, keep_waiting=lambda: not _asked_to_stop())
@@ -126,7 +132,7 @@ def _serve(flags: argparse.Namespace) -> None:
     grpc_server = create_grpc_server(manager, flags.port, flags.grpc_max_threads, flags.enable_grpc_healthcheck_service)
     rest_server = None
     if flags.rest_api_port:
-        app = create_app(manager, flags.rest_api_timeout_in_ms / 1000)
+        app = create_app(manager, flags.rest_api_timeout_in_ms / 1000 or None)
         rest_server = RestServer(app, flags.rest_api_port, flags.rest_api_num_threads)
         rest_server.start()
     grpc_server.start()

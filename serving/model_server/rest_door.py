@@ -16,7 +16,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 from serving.model_server.errors import HTTP_STATUS, ServingError, as_serving_error, invalid
 from serving.model_server.grpc_door import model_metadata
 from serving.model_server.manager import ModelManager
-from serving.model_server.rest_json import format_outputs, parse_predict
+from serving.model_server.rest_json import format_outputs, parse_document, parse_inputs
 from serving.model_server.servable import DEFAULT_SIGNATURE
 
 _MODEL = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -67,17 +67,14 @@ def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
 
 
 def _predict(manager: ModelManager, spec: model_pb2.ModelSpec, body: bytes, timeout_s: float | None) -> str:
-    def inputs_of(signature_name: str) -> Any:
-        signature_name = signature_name or DEFAULT_SIGNATURE
-        with manager.servable(spec) as servable:
-            if signature_name not in servable.signatures:
-                raise invalid(f'Serving signature name: "{signature_name}" not found in signature def')
-            return servable.signatures[signature_name].inputs
-
-    call = parse_predict(body, inputs_of)
+    document = parse_document(body)
+    signature_name = document.get("signature_name") or DEFAULT_SIGNATURE
     with manager.servable(spec) as servable:
-        outputs = servable.run(call.signature_name, call.inputs, timeout_s=timeout_s)
-    return format_outputs(outputs, call.row_form)
+        if signature_name not in servable.signatures:
+            raise invalid(f'Serving signature name: "{signature_name}" not found in signature def')
+        inputs, row_form = parse_inputs(document, servable.signatures[signature_name].inputs)
+        outputs = servable.run(signature_name, inputs, timeout_s=timeout_s)
+    return format_outputs(outputs, row_form)
 
 
 def _status(manager: ModelManager, spec: model_pb2.ModelSpec) -> str:

@@ -4,7 +4,6 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,33 +21,39 @@ _INTEGERS = (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint
 _ACCEPTED_KINDS = {tf.float32: "iuf", tf.float64: "iuf", tf.bool: "b", **dict.fromkeys(_INTEGERS, "iu")}
 
 
-@dataclass(frozen=True)
-class PredictCall:
-    """A parsed predict body: arrays by input name, and whether it came in row form (`instances`)."""
-
-    signature_name: str
-    inputs: dict[str, np.ndarray]
-    row_form: bool
-
-
-def parse_predict(body: bytes, inputs_of: Callable[[str], TensorInfos]) -> PredictCall:
-    """Parse a predict body; `inputs_of` gives the inputs of a signature by its name ("" for the default).
+def parse_document(body: bytes) -> dict[str, Any]:
+    """Parse a predict body as far as that goes without knowing the signature, whose name it holds or not.
 
     Raises ServingError (INVALID_ARGUMENT) with what was wrong.
     """
-    document = _parse_json(body)
-    signature_name = document.get("signature_name", "")
-    if not isinstance(signature_name, str):
-        raise invalid(f"JSON Value: {json.dumps(signature_name)} 'signature_name' key must be a string value.")
-    infos = inputs_of(signature_name)
+    if not body:
+        raise invalid("JSON Parse error: The document is empty")
+    try:
+        document = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise invalid(f"JSON Parse error: {error}") from error
+    if not isinstance(document, dict):
+        raise invalid(f"JSON Value: {_shown(document)} Is not object")
+    if not isinstance(document.get("signature_name", ""), str):
+        raise invalid(f"JSON Value: {_shown(document)} 'signature_name' key must be a string value.")
+    return document
+
+
+def parse_inputs(document: dict[str, Any], infos: TensorInfos) -> tuple[dict[str, np.ndarray], bool]:
+    """Return the arrays by input name, and whether they came in row form (`instances`).
+
+    Raises ServingError (INVALID_ARGUMENT) with what was wrong.
+    """
     if not infos:
-        raise invalid(f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")
+        raise invalid(f"Failed to get input map for signature: {document.get('signature_name') or 'DEFAULT'}")
     if "instances" in document and "inputs" in document:
         raise invalid("Not formatted correctly: expecting only one of 'inputs' or 'instances' keys to exist")
     if "instances" in document:
-        return PredictCall(signature_name, _from_instances(document["instances"], infos), row_form=True)
+        return _from_instances(document["instances"], infos), True
     if "inputs" in document:
-        return PredictCall(signature_name, _from_inputs(document["inputs"], infos), row_form=False)
+        return _from_inputs(document["inputs"], infos), False
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
@@ -68,20 +73,6 @@ def format_outputs(outputs: Mapping[str, np.ndarray], row_form: bool) -> str:
     else:
         answer = columns
     return json.dumps({"predictions" if row_form else "outputs": answer})
-
-
-def _parse_json(body: bytes) -> dict[str, Any]:
-    if not body:
-        raise invalid("JSON Parse error: The document is empty")
-    try:
-        document = json.loads(body)
-    except json.JSONDecodeError as error:
-        raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise invalid(f"JSON Parse error: {error}") from error
-    if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {_shown(document)} Is not object")
-    return document
 
 
 def _from_instances(instances: Any, infos: TensorInfos) -> dict[str, np.ndarray]:

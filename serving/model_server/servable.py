@@ -58,7 +58,6 @@ class Servable:
         Raises ServingError: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for wrong input or output
         names, types or shapes. What the graph itself raises is a `tf.errors.OpError`.
         """
-        signature_name = signature_name or DEFAULT_SIGNATURE
         if signature_name not in self.signatures:
             raise ServingError(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature_name}" not found.')
         signature = self.signatures[signature_name]

@@ -544,21 +544,22 @@ def test_config_file_is_polled_and_an_aborted_change_tried_again(tmp_path: Path,
         server.stop(timeout_s=10)  # which fails when SIGTERM does not end the process
 
 
-def test_start_that_cannot_succeed_ends_with_an_error(tmp_path: Path, exported: dict[int, Path]) -> None:
+def test_first_load_that_fails_ends_the_process(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     publish_broken(tmp_path / "broken", 1)
+    server = ModelServer(tmp_path / "log", f"--model_base_path={tmp_path / 'broken'}", _ONE_ATTEMPT)
+    server.start()
+    assert server.process.wait(timeout=60) != 0
+
+
+def test_label_at_start_needs_the_allowance(tmp_path: Path, exported: dict[int, Path]) -> None:
     publish(exported[1], tmp_path / "tiny", 1)
-    labelled = models_config({"name": "m", "base_path": str(tmp_path / "tiny"), "version_labels": {"stable": 1}})
-    write_config(tmp_path / "labelled.config", labelled)
-    hopeless = [
-        ModelServer(tmp_path / "1.log", f"--model_base_path={tmp_path / 'broken'}", _ONE_ATTEMPT),
-        # No version is available yet when labels are checked at start.
-        ModelServer(tmp_path / "2.log", f"--model_config_file={tmp_path / 'labelled.config'}"),
-    ]
-    for server in hopeless:
-        server.start()
-    for server in hopeless:
-        assert server.process.wait(timeout=60) != 0
+    # No version is available yet when the labels are checked.
+    config = models_config({"name": "tiny", "base_path": str(tmp_path / "tiny"), "version_labels": {"stable": 1}})
+    write_config(tmp_path / "models.config", config)
+    server = ModelServer(tmp_path / "log", f"--model_config_file={tmp_path / 'models.config'}")
+    server.start()
+    assert server.process.wait(timeout=60) != 0
 
 
 def test_waits_for_the_first_version(tmp_path: Path, exported: dict[int, Path]) -> None:

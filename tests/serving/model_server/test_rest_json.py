@@ -10,13 +10,13 @@ from grpc import StatusCode
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
 from serving.model_server.errors import ServingError
-from serving.model_server.rest_json import PredictCall, format_outputs, parse_predict
+from serving.model_server.rest_json import format_outputs, parse_document, parse_inputs
 
 
-def parse(document: Any, **inputs: tf.DType) -> PredictCall:
+def parse(document: Any, **inputs: tf.DType) -> tuple[dict[str, np.ndarray], bool]:
     infos = {name: TensorInfo(dtype=dtype.as_datatype_enum) for name, dtype in inputs.items()}
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return parse_predict(body, lambda signature_name: infos)
+    return parse_inputs(parse_document(body), infos)
 
 
 def refusal(document: Any, **inputs: tf.DType) -> str:
@@ -48,30 +48,19 @@ def test_both_forms_give_the_same_array(dtype: tf.DType, values: list[Any]) -> N
         ({"inputs": values}, False),
         ({"inputs": {"x": values}}, False),
     ):
-        call = parse(document, x=dtype)
-        assert call.row_form == row_form
-        assert call.inputs["x"].dtype == dtype.as_numpy_dtype
-        assert call.inputs["x"].tolist() == values
+        inputs, came_in_rows = parse(document, x=dtype)
+        assert came_in_rows == row_form
+        assert inputs["x"].dtype == dtype.as_numpy_dtype
+        assert inputs["x"].tolist() == values
 
 
 def test_strings_are_text_or_base64() -> None:
-    rows = parse({"instances": ["caf\u00e9", b64(b"\0\xff\0")]}, x=tf.string)
-    assert rows.inputs["x"].tolist() == ["caf\u00e9".encode(), b"\0\xff\0"]
-    assert parse({"inputs": b64(b"one")}, x=tf.string).inputs["x"].item() == b"one"
-    nested = parse({"inputs": [["a"], [b64(b"b")]]}, x=tf.string)
-    assert nested.inputs["x"].tolist() == [[b"a"], [b"b"]]
-
-
-def test_signature_name_is_passed_on() -> None:
-    asked: list[str] = []
-
-    def inputs_of(name: str) -> dict[str, TensorInfo]:
-        asked.append(name)
-        return {"x": TensorInfo(dtype=tf.float32.as_datatype_enum)}
-
-    assert parse_predict(b'{"signature_name": "s/1", "instances": [1]}', inputs_of).signature_name == "s/1"
-    assert parse_predict(b'{"instances": [1]}', inputs_of).signature_name == ""
-    assert asked == ["s/1", ""]
+    rows, _ = parse({"instances": ["caf\u00e9", b64(b"\0\xff\0")]}, x=tf.string)
+    assert rows["x"].tolist() == ["caf\u00e9".encode(), b"\0\xff\0"]
+    scalar, _ = parse({"inputs": b64(b"one")}, x=tf.string)
+    assert scalar["x"].item() == b"one"
+    nested, _ = parse({"inputs": [["a"], [b64(b"b")]]}, x=tf.string)
+    assert nested["x"].tolist() == [[b"a"], [b"b"]]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ def code_of_load(path: Path) -> StatusCode:
 
 
 def test_runs_the_default_signature(servable: Servable) -> None:
-    np.testing.assert_allclose(servable.run("", {"images": IMAGES})["probabilities"], PROBABILITIES, rtol=1e-6)
+    np.testing.assert_allclose(
+        servable.run("serving_default", {"images": IMAGES})["probabilities"], PROBABILITIES, rtol=1e-6
+    )
 
 
 def test_keeps_trailing_zero_bytes_of_a_scalar_string(servable: Servable) -> None:
