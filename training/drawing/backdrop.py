@@ -100,8 +100,10 @@ def background(rng: Rng, w: int, h: int, light: tuple[float, float]) -> Image.Im
         parts = [Part(outline, paint, volume, bright, furry=True) for outline in outlines]
         ink = float(rng.choice([0.0, 1.0 + 0.01 * size], p=[0.7, 0.3]))
         sheet.paint(parts, coats[rng.integers(2)], rng, 0.3 * size, light, ink)
-    blur = float(rng.choice([0.0, rng.uniform(0.004, 0.02) * small], p=[0.3, 0.7]))
-    image = sheet.image.filter(ImageFilter.GaussianBlur(blur)) if blur else sheet.image
+    image = sheet.image
+    if rng.random() < 0.7:
+        blur = ImageFilter.GaussianBlur(rng.uniform(0.002, 0.01) * small)
+        image = image.reduce(2).filter(blur).resize((w, h), Image.Resampling.BILINEAR)
     haze = Image.new("RGB", (w, h), image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)))
     return Image.blend(image, haze, rng.uniform(0.1, 0.5))
 

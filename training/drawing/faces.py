@@ -9,7 +9,8 @@ import numpy as np
 from training.drawing.brush import INK, PINK, Colour, Part, vary
 from training.drawing.shapes import Points, ellipse, limb, move, smooth, symmetric
 
-IRIS: tuple[Colour, ...] = ((196, 160, 40), (130, 150, 60), (120, 76, 36), (96, 62, 40), (90, 130, 160))
+BRIGHT: tuple[Colour, ...] = ((206, 170, 40), (140, 164, 60), (196, 130, 40), (100, 150, 190))
+BROWN: tuple[Colour, ...] = ((120, 76, 36), (90, 58, 38), (150, 100, 50))
 SIDES = (-1, 1)
 
 
@@ -29,6 +30,12 @@ def eye(x: float, y: float, size: float, slit: bool, iris: Colour, tilt: float =
     ]
 
 
+def _iris(rng: np.random.Generator, slit: bool) -> Colour:
+    """Draw the colour of an iris: bright around a slit, for the most part brown around a round pupil."""
+    irises = BRIGHT if slit or rng.random() < 0.15 else BROWN
+    return vary(irises[rng.integers(len(irises))], rng)
+
+
 def closed_eye(x: float, y: float, size: float) -> list[Part]:
     """Draw the lid line of a sleeping eye."""
     return [Part(limb([(x - size, y), (x, y + 0.5 * size), (x + size, y)], [0.05, 0.09, 0.05]), INK, 0)]
@@ -37,7 +44,7 @@ def closed_eye(x: float, y: float, size: float) -> list[Part]:
 def _eyes(
     rng: np.random.Generator, apart: float, y: float, size: float, slit: bool, shift: float, yaw: float
 ) -> list[Part]:
-    iris = vary(IRIS[rng.integers(len(IRIS))], rng)
+    iris = _iris(rng, slit)
     asleep, gaze = rng.random() < 0.08, rng.uniform(-0.2, 0.2)
     parts: list[Part] = []
     for side in SIDES:
@@ -98,7 +105,7 @@ def cat_face(rng: np.random.Generator, yaw: float) -> list[Part]:
     skull = symmetric([(0, -0.84), (0.5, -0.76), (0.9, -0.25), (0.98, 0.2), (0.62, 0.66), (0, 0.84)])
     parts.append(Part(skull * (wide, 1), "coat", 0.6, furry=True))
     x = 0.26 * yaw
-    parts += _eyes(rng, 0.42, -0.06, rng.uniform(0.17, 0.23), True, x, yaw)
+    parts += _eyes(rng, 0.42, -0.06, rng.uniform(0.2, 0.26), True, x, yaw)
     x = 0.36 * yaw
     parts += [Part(ellipse(x + side * 0.19, 0.42, 0.25, 0.2), "trim", 0.25) for side in SIDES]
     parts.append(Part(ellipse(x, 0.6, 0.16, 0.13), "trim", 0.2))
@@ -138,7 +145,7 @@ def dog_face(rng: np.random.Generator, yaw: float) -> list[Part]:
         parts.append(Part(ellipse(x, 0.86 * long, 0.16, 0.28), vary((200, 110, 110), rng), 0.4))
     muzzle = symmetric([(0, -0.12), (0.24, -0.02), (0.46, 0.34), (0.4, 0.68), (0, 0.78)])
     parts.append(Part(move(muzzle, (1, long), shift=(0.9 * x, 0.08)), "trim", 0.5))
-    nose = symmetric([(0, -0.15), (0.17, -0.13), (0.25, 0.0), (0.13, 0.13), (0, 0.17)]) * rng.uniform(0.9, 1.2)
+    nose = symmetric([(0, -0.15), (0.17, -0.13), (0.25, 0.0), (0.13, 0.13), (0, 0.17)]) * rng.uniform(1.0, 1.35)
     parts.append(Part(move(nose, shift=(1.1 * x, 0.24)), vary((42, 36, 38), rng, 8), 0.5))
     return parts + _mouth(x, 0.6 * long, 0.3)
 
@@ -176,7 +183,7 @@ def cat_profile(rng: np.random.Generator) -> list[Part]:
         Part(move(smooth(ear, steps=3), shift=(-0.3, -0.6), turn=-0.15), "points", 0.5),
         Part(move(smooth(ear * (0.56, 0.7), steps=3), shift=(-0.28, -0.58), turn=-0.15), vary(PINK, rng), 0.4),
         Part(ellipse(0.76, 0.34, 0.26, 0.2, 0.2), "trim", 0.3),
-        *eye(0.44, -0.1, rng.uniform(0.15, 0.2), True, vary(IRIS[rng.integers(len(IRIS))], rng), gaze=0.2),
+        *eye(0.44, -0.1, rng.uniform(0.15, 0.2), True, _iris(rng, True), gaze=0.2),
         Part(ellipse(0.99, 0.18, 0.09, 0.08), vary(PINK if rng.random() < 0.5 else (70, 52, 52), rng), 0.2),
         Part(limb([(1.0, 0.36), (0.8, 0.44), (0.6, 0.4)], [0.05, 0.04]), INK, 0),
         *_whiskers(rng, 0.62, 0.36, (-1,)),
@@ -199,7 +206,7 @@ def dog_profile(rng: np.random.Generator) -> list[Part]:
     return [
         *parts,
         Part(move(ear, 0.95, shift=(-0.14, -0.6), flip=True), "points", 0.6, 0.9, furry=True),
-        *eye(0.4, -0.16, rng.uniform(0.11, 0.15), False, vary(IRIS[rng.integers(len(IRIS))], rng), gaze=0.2),
+        *eye(0.4, -0.16, rng.uniform(0.11, 0.15), False, _iris(rng, False), gaze=0.2),
         Part(ellipse(tip + 0.02, 0.04, 0.2, 0.16, 0.3), vary((42, 36, 38), rng, 8), 0.5),
         Part(limb([(tip, 0.36), (0.9, 0.46), (0.6, 0.36)], [0.05, 0.05]), INK, 0),
     ]
@@ -225,7 +232,7 @@ def rabbit_profile(rng: np.random.Generator) -> list[Part]:
         Part(move(ear, (1, tall), back, (-0.3, -0.5)), "points", 0.5),
         Part(move(ear * (0.55, 0.7), (1, tall), back, (-0.3, -0.52)), vary(PINK, rng), 0.4),
         Part(ellipse(0.66, 0.32, 0.24, 0.2), "trim", 0.3),
-        *eye(0.3, -0.14, rng.uniform(0.14, 0.18), False, vary(IRIS[rng.integers(len(IRIS))], rng), gaze=0.1),
+        *eye(0.3, -0.14, rng.uniform(0.14, 0.18), False, _iris(rng, False), gaze=0.1),
         Part(ellipse(0.9, 0.14, 0.07, 0.07), vary(PINK, rng), 0.2),
         *_whiskers(rng, 0.6, 0.32, (-1,)),
     ]

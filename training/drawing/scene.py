@@ -76,10 +76,12 @@ def _animal(figure: Figure, rng: Rng, w: int, h: int, light: tuple[float, float]
 
     shift = (x, y) - low * scale
     face = move(np.array([figure.face]), scale, turn, shift, flip)[0]
-    place = np.clip(face, 0.9 * unit, (w - 0.9 * unit, h - 0.9 * unit))
-    shift += place - face
+    shift += np.clip(face, 0.9 * unit, (w - 0.9 * unit, h - 0.9 * unit)) - face
     face_mask = Image.new("L", (w, h))
-    ImageDraw.Draw(face_mask).polygon(ellipse(*place, 0.8 * unit, 0.8 * unit).ravel().tolist(), fill=255)
+    disc = move(
+        move(ellipse(*figure.face, 0.8 * figure.head, 0.8 * figure.head), 1.0, turn, flip=flip), scale, shift=shift
+    )
+    ImageDraw.Draw(face_mask).polygon(disc.ravel().tolist(), fill=255)
 
     sheet = Layer(w, h)
     ink = float(rng.choice([0.0, 0.02 * unit + 1], p=[0.15, 0.85]))
@@ -113,8 +115,11 @@ def _shadow(image: Image.Image, alpha: Image.Image, light: tuple[float, float], 
 def _in_front(rng: Rng, alpha: Image.Image, face: Image.Image, light: tuple[float, float]) -> Layer:
     """Put obstacles before the animal; leave out each that would hide too much of it or of its face."""
     w, h = alpha.size
-    front, coat, colour = Layer(w, h), Coat(rng, w, h), any_colour(rng)
-    for outline in obstacles(rng, w, h):
+    front, things = Layer(w, h), obstacles(rng, w, h)
+    if not things:
+        return front
+    coat, colour = Coat(rng, w, h), any_colour(rng)
+    for outline in things:
         part = Part(outline, "coat" if rng.random() < 0.2 else vary(colour, rng), 0.4)
         trial = front.alpha.copy()
         ImageDraw.Draw(trial).polygon(outline.ravel().tolist(), fill=255)

@@ -45,9 +45,9 @@ def test_the_animal_is_what_the_mask_covers_and_nothing_else() -> None:
     changed, beside = [], []
     for i in range(12):
         figure = pose(SPECIES[i % len(SPECIES)], rng(4, i))
-        drawing = compose(figure, rng(5, i), 96)
+        drawing = compose(figure, rng(5, i), 96, bare=True)
         with_it = np.asarray(drawing.picture, np.int16)
-        without = np.asarray(compose(None, rng(5, i), 96).picture, np.int16)
+        without = np.asarray(compose(None, rng(5, i), 96, bare=True).picture, np.int16)
         inside = np.asarray(drawing.mask.filter(ImageFilter.MinFilter(3))) > 0
         outside = np.asarray(drawing.mask.filter(ImageFilter.MaxFilter(9))) == 0
         difference = with_it - without
