@@ -124,7 +124,8 @@ class Catalog:
         """Describe a model: the version or label of the reference alone, or all.
 
         Raises:
-            FoveaError: as for `resolve`, but a model that is not loaded is described, not an error.
+            FoveaError: as for `resolve`, but a model that is not loaded, or whose card cannot be read, is
+                described as not ready, so that it does not hide the others.
         """
         self.check(ref)
         try:
@@ -134,7 +135,7 @@ class Catalog:
         served = None
         try:
             served = self.resolve(ref, deadline)
-        except ModelNotReadyError:
+        except (ModelNotReadyError, ModelServerError):
             pass
         except UnknownVersionError:
             if ref.version not in {state.version for state in versions}:

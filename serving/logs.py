@@ -24,16 +24,30 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+class IdleClientFilter(logging.Filter):
+    """Drops what gunicorn says about clients that paused for too long: no fault, and no reason for a stack trace."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to keep a record."""
+        return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+
+
 def config(level: str) -> dict[str, Any]:
     """Return the configuration for `logging.config.dictConfig`."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonFormatter}},
+        "filters": {"idle_clients": {"()": IdleClientFilter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {
-            "gunicorn.error": {"level": "WARNING", "handlers": [], "propagate": True},
+            "gunicorn.error": {
+                "level": "WARNING",
+                "handlers": [],
+                "filters": ["idle_clients"],
+                "propagate": True,
+            },
             "gunicorn.access": {"level": "WARNING", "handlers": [], "propagate": True},
         },
     }

@@ -57,6 +57,8 @@ class Gateway(BaseApplication):
             "control_socket_disable": True,
             "logconfig_dict": logs.config(self._settings.log_level),
             "proc_name": "fovea-gateway",
+            # In memory, so that heartbeats neither wait for a disk nor need a writable one.
+            "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,
             "when_ready": self._when_ready,
             "post_worker_init": self._post_worker_init,
             "worker_exit": self._worker_exit,

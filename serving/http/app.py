@@ -12,6 +12,7 @@ from flask_openapi3 import Info, OpenAPI
 
 from serving.access import Access, request_id
 from serving.deadline import Deadline
+from serving.errors import BrokenBodyError
 from serving.http import bodies, errors, routes, schemas
 from serving.inference import Vision
 from serving.settings import Settings
@@ -89,7 +90,7 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
 
     @app.after_request
     def end(response: Response) -> Response:
-        if request.method == "POST" and response.status_code >= 400:
+        if request.method == "POST" and response.status_code >= 400 and g.access.code != BrokenBodyError.code:
             bodies.discard(request)
         response.headers["X-Request-Id"] = g.access.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"

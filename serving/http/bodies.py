@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,21 +52,16 @@ def read(request: Request, settings: Settings) -> list[Upload]:
             field `file`, or JSON that holds no pictures.
     """
     kind = request.mimetype
-    try:
-        if kind.startswith("image/") or kind == "application/octet-stream":
-            return [Upload(_data(request))]
-        if kind == "multipart/form-data":
-            return _from_form(request, settings)
-        if kind == "application/json" or (kind in _UNTYPED and _data(request).lstrip()[:1] == b"{"):
-            return [Upload(picture) for picture in from_json(_data(request), settings)]
-    except RequestEntityTooLarge:
-        raise TooLargeError(f"the request has more than {settings.max_bytes} bytes") from None
-    # A socket that times out or breaks, or a malformed chunk.
-    except OSError as error:
-        raise BrokenBodyError("the body stopped before its end") from error
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return [Upload(_data(request, settings))]
+    if kind == "multipart/form-data":
+        _data(request, settings)
+        return _from_form(request, settings)
+    if kind == "application/json" or (kind in _UNTYPED and _data(request, settings).lstrip()[:1] == b"{"):
+        return [Upload(picture) for picture in from_json(_data(request, settings), settings)]
     raise UnsupportedMediaTypeError(
         f"{kind[:64] or 'a body without Content-Type'} is not taken; send image/*, application/octet-stream, "
-        "multipart/form-data with the field 'file', or application/json"
+        f"multipart/form-data with the field {FIELD!r}, or application/json"
     )
 
 
@@ -106,18 +102,32 @@ def discard(request: Request) -> None:
     """
     stream = request.environ["wsgi.input"]
     end, left = time.monotonic() + _DISCARD_SECONDS, _DISCARD_BYTES
-    try:
+    with contextlib.suppress(Exception):
         while left > 0 and time.monotonic() < end and (chunk := stream.read(64 * 1024)):
             left -= len(chunk)
-    except OSError:
-        return
 
 
-def _data(request: Request) -> bytes:
-    data = request.get_data()
+def _data(request: Request, settings: Settings) -> bytes:
+    """Return the whole body; werkzeug keeps it, also for its form parser."""
+    try:
+        data = request.get_data()
+    except RequestEntityTooLarge:
+        raise _too_large(settings) from None
+    # The server's stream has errors of its own kinds for connections that break and chunks that are malformed.
+    except Exception as error:
+        raise BrokenBodyError("the body broke off before its end") from error
+    # Of a body without an announced length werkzeug returns what fits.
+    if request.content_length is None and len(data) >= settings.max_bytes:
+        raise _too_large(settings)
+    if request.content_length is not None and len(data) < request.content_length:
+        raise BrokenBodyError("the body broke off before its end")
     if not data:
         raise EmptyBodyError("the body is empty; a picture is expected")
     return data
+
+
+def _too_large(settings: Settings) -> TooLargeError:
+    return TooLargeError(f"the request has more than {settings.max_bytes} bytes")
 
 
 def _from_form(request: Request, settings: Settings) -> list[Upload]:

@@ -128,7 +128,7 @@ def test_a_form_with_nothing_in_it(client, caplog):
 
 
 def test_a_form_that_is_not_one(client, caplog):
-    answer = client.post(CLASSIFY, data=b"garbage", content_type="multipart/form-data")
+    answer = client.post(CLASSIFY, data=b"garbage", content_type="multipart/form-data; boundary=x")
     _check(answer, 400, "WRONG_FIELD", "no fields", caplog)
 
 
