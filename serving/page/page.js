@@ -1,0 +1,498 @@
+const TOP_K = 5;
+const CLASSES_SHOWN = 8;
+/** From this share of the picture on, a box says that the model looked everywhere. */
+const SPREAD_SHARE = 0.75;
+
+/** Parts of a card, from top to bottom, and the tasks whose errors they show. */
+const PARTS = [
+  [".about", ["refresh", "describe"]],
+  [".answer", ["classify"]],
+  [".look", ["explain"]],
+  [".activations", ["activations"]],
+];
+
+const byId = (id) => document.getElementById(id);
+const cards = [];
+const shownErrors = new WeakMap();
+let picture = null;
+
+/** What the gateway says went wrong, in its own sentence. */
+class GatewayError extends Error {
+  constructor(sentence, requestId) {
+    super(sentence);
+    this.requestId = requestId;
+  }
+}
+
+/**
+ * Ask the gateway; with a file, send it as the body.
+ * @throws {GatewayError} an answer that is an error, or none at all.
+ */
+async function ask(path, { file, accept = "application/json", signal } = {}) {
+  const headers = { Accept: accept };
+  // What the browser takes for something else is for the gateway to judge by its content.
+  if (file) headers["Content-Type"] = file.type.startsWith("image/") ? file.type : "application/octet-stream";
+  let response;
+  try {
+    response = await fetch(path, { method: file ? "POST" : "GET", headers, body: file, signal });
+    if (response.ok) return await (accept === "application/json" ? response.json() : response.blob());
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new GatewayError("the gateway cannot be reached");
+  }
+  const body = await response.json().catch(() => ({}));
+  throw new GatewayError(
+    body.error ?? `the gateway answered with status ${response.status}`,
+    body.request_id ?? response.headers.get("X-Request-Id"),
+  );
+}
+
+function element(name, className, ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+function capitalized(sentence) {
+  const text = sentence.charAt(0).toUpperCase() + sentence.slice(1);
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+/** Write a share of 1; what is not quite 0 or 1 is not written as if it were. */
+function percent(share, digits = 1) {
+  const least = 10 ** -digits;
+  if (share > 0 && 100 * share < least / 2) return `< ${least}\u00a0%`;
+  if (share < 1 && 100 * share >= 100 - least / 2) return `> ${100 - least}\u00a0%`;
+  return `${(100 * share).toFixed(share === 1 ? 0 : digits)}\u00a0%`;
+}
+
+/** Show an error in an element, with a button to try again; hide the element where there is none. */
+function showProblem(place, error, retry) {
+  // What is written anew is also read out anew.
+  if (shownErrors.get(place) === error) return;
+  shownErrors.set(place, error);
+  place.hidden = !error;
+  place.replaceChildren();
+  if (!error) return;
+  const sentence = element("p", "", capitalized(error.message));
+  if (error.requestId) sentence.append(element("small", "", `Request ${error.requestId}`));
+  const button = element("button", "", "Try again");
+  button.type = "button";
+  button.addEventListener("click", retry);
+  place.append(sentence, button);
+}
+
+/** Show a picture that came as a blob, once it is decoded, and let go of the one before. */
+async function showBlob(image, blob, signal) {
+  const url = URL.createObjectURL(blob);
+  const probe = new Image();
+  probe.src = url;
+  await probe.decode();
+  if (signal.aborted) {
+    URL.revokeObjectURL(url);
+    signal.throwIfAborted();
+  }
+  if (image.src) URL.revokeObjectURL(image.src);
+  image.src = url;
+  image.hidden = false;
+}
+
+/** Fill a select with [value, text] pairs and keep what was chosen, where it still exists. */
+function fill(select, options, fallback) {
+  const before = select.value;
+  select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  select.value = options.some(([value]) => value === before) ? before : fallback;
+}
+
+function layerOptions(layers) {
+  return layers.map(({ name, height, width }) => [name, `${name} (${height} × ${width})`]);
+}
+
+/** Say in words where a box lies, in ninths of the picture. */
+function whereabouts({ left, top, right, bottom }, width, height) {
+  const third = (middle, names) => names[Math.min(2, Math.floor(3 * middle))];
+  const row = third((top + bottom) / 2 / height, ["upper", "", "lower"]);
+  const column = third((left + right) / 2 / width, ["left", "", "right"]);
+  if (row && column) return `at the ${row} ${column}`;
+  if (column) return `at the ${column}`;
+  return row ? `in the ${row} middle` : "in the middle";
+}
+
+function describeMap({ label, layer, peak, box, width, height }) {
+  if (peak <= 0 || !box) return `Nothing in the picture speaks for “${label}” at ${layer}.`;
+  const share = ((box.right - box.left) * (box.bottom - box.top)) / (width * height);
+  const where = share >= SPREAD_SHARE ? "is spread over all of the picture" : `lies ${whereabouts(box, width, height)} of the picture`;
+  return `What speaks for “${label}” at ${layer} ${where}: the box covers ${percent(share, 0)} of it.`;
+}
+
+function drawBox(svg, box, width, height) {
+  svg.toggleAttribute("hidden", !box);
+  if (!box) return;
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  for (const rect of svg.children) {
+    rect.setAttribute("x", box.left);
+    rect.setAttribute("y", box.top);
+    rect.setAttribute("width", box.right - box.left);
+    rect.setAttribute("height", box.bottom - box.top);
+  }
+}
+
+/** A model: what it is, what it says about the picture and where it looked. */
+class Card {
+  #running = new Map();
+  #errors = new Map();
+  #model;
+  #drawn = null;
+
+  constructor(model) {
+    this.root = byId("card").content.firstElementChild.cloneNode(true);
+    this.#model = model;
+    const name = this.#find(".name");
+    name.textContent = model.name;
+    name.id = `model-${model.name}`;
+    this.root.setAttribute("aria-labelledby", name.id);
+    this.#find(".layer").addEventListener("change", () => this.explain());
+    this.#find(".class").addEventListener("change", () => this.explain());
+    this.#find(".activation-layer").addEventListener("change", () => this.activations());
+    this.#find(".activations").addEventListener("toggle", () => this.activations());
+    this.#find(".enlarge").addEventListener("click", () => enlarge(this.#find(".enlarge img"), model.name));
+    this.describe();
+  }
+
+  #find(selector) {
+    return this.root.querySelector(selector);
+  }
+
+  get #path() {
+    return `v1/models/${encodeURIComponent(this.#model.name)}`;
+  }
+
+  /** Do a task in place of the same task that may still run; what the former one brings is dropped. */
+  async #run(task, work) {
+    this.#stop(task);
+    const controller = new AbortController();
+    this.#running.set(task, controller);
+    this.#part(task).setAttribute("aria-busy", "true");
+    try {
+      await work(controller.signal);
+    } catch (error) {
+      if (controller.signal.aborted) return;
+      this.#errors.set(task, error);
+    }
+    if (controller.signal.aborted) return;
+    this.#part(task).removeAttribute("aria-busy");
+    this.#showErrors();
+  }
+
+  #stop(task) {
+    this.#running.get(task)?.abort();
+    this.#part(task).removeAttribute("aria-busy");
+    this.#errors.delete(task);
+    this.#showErrors();
+  }
+
+  #part(task) {
+    return this.#find(PARTS.find(([, tasks]) => tasks.includes(task))[0]);
+  }
+
+  /** Show each error where its task belongs; a sentence that stands above already is not repeated. */
+  #showErrors() {
+    const said = new Set();
+    for (const [selector, tasks] of PARTS) {
+      const error = tasks.map((task) => this.#errors.get(task)).find((found) => found && !said.has(found.message));
+      if (error) said.add(error.message);
+      showProblem(this.#find(`${selector} .problem`), error, () => this.#retry());
+    }
+  }
+
+  #retry() {
+    // The button that was pressed is about to go.
+    this.root.focus({ preventScroll: true });
+    for (const task of [...this.#errors.keys()]) this[task]();
+  }
+
+  /** Ask anew what the model is: it was not ready, or another version answered than the one described. */
+  refresh() {
+    return this.#run("refresh", async (signal) => {
+      const wasReady = this.#model.ready;
+      this.#model = await ask(this.#path, { signal });
+      this.describe();
+      if (picture && !wasReady) this.show();
+    });
+  }
+
+  describe() {
+    const { ready, version, labels, layers, grad_cam_layer: last } = this.#model;
+    const named = Object.keys(labels).filter((label) => labels[label] === version);
+    this.#find(".version").textContent = ready ? [`version ${version}`, ...named].join(" · ") : "not ready";
+    this.#showFacts();
+    this.root.classList.toggle("unready", !ready);
+    if (!ready) {
+      this.#errors.set("refresh", this.#unready());
+      this.#showErrors();
+      return;
+    }
+    fill(this.#find(".layer"), layerOptions(layers.filter((layer) => layer.grad_cam)), last);
+    fill(this.#find(".class"), [["", "the predicted one"], ...this.#model.classes.map((name) => [name, name])], "");
+    const shown = layers.filter((layer) => layer.activations);
+    fill(this.#find(".activation-layer"), layerOptions(shown), shown[0]?.name);
+    this.#run("describe", async (signal) => {
+      const { model_card: card } = await ask(`${this.#path}/metadata`, { signal });
+      this.#showFacts(card);
+    });
+  }
+
+  #unready() {
+    const [newest] = this.#model.model_version_status;
+    if (!newest) return new GatewayError("this model is not ready: no version of it is loaded");
+    const reason = newest.status.error_message || newest.state.toLowerCase();
+    return new GatewayError(`this model is not ready: version ${newest.version}: ${reason}`);
+  }
+
+  #showFacts(card) {
+    const { classes, input_height: height, input_width: width } = this.#model;
+    const facts = [];
+    if (card) {
+      const { test_accuracy: test, validation_accuracy: validation, images_per_class: counts = {} } = card.training ?? {};
+      const accuracies = [
+        ...(test === undefined ? [] : [`${percent(test)} test`]),
+        ...(validation === undefined ? [] : [`${percent(validation)} validation`]),
+      ];
+      const pictures = Object.values(counts).reduce((sum, count) => sum + Number(count), 0);
+      facts.push(["Recipe", card.recipe || "unknown"]);
+      facts.push(["Accuracy", accuracies.join(", ") || "not measured"]);
+      if (pictures) facts.push(["Trained on", `${pictures.toLocaleString("en")} pictures`]);
+      if (classes.length === 2 && card.decision_threshold > 0) {
+        facts.push(["Threshold", `${classes[1]} from ${percent(card.decision_threshold)}`]);
+      }
+    }
+    if (classes.length) {
+      const more = classes.length - CLASSES_SHOWN;
+      facts.push(["Classes", classes.slice(0, CLASSES_SHOWN).join(", ") + (more > 0 ? ` and ${more} more` : "")]);
+    }
+    if (height && width) facts.push(["Sees", `${height} × ${width} pixels`]);
+    this.#find(".facts").replaceChildren(
+      ...facts.flatMap(([term, text]) => [element("dt", "", term), element("dd", "", text)]),
+    );
+  }
+
+  /** Begin anew with the picture that was chosen. */
+  show() {
+    this.#drawn = null;
+    if (!this.#model.ready) return;
+    for (const task of ["classify", "explain", "activations"]) this.#stop(task);
+    for (const part of [".answer", ".look", ".activations"]) this.#find(part).hidden = false;
+    this.#find("figcaption").textContent = "";
+    this.#find(".grid").hidden = true;
+    this.#clearMap();
+    const original = this.#find(".original");
+    original.hidden = this.#find(".stage").hidden = !picture.ratio;
+    original.src = picture.url;
+    if (picture.ratio) this.#find(".stage").style.setProperty("--ratio", picture.ratio);
+    this.classify();
+    this.explain();
+    this.activations();
+  }
+
+  #clearMap() {
+    this.#find(".overlay").hidden = true;
+    drawBox(this.#find(".box"), null);
+  }
+
+  classify() {
+    const { file } = picture;
+    this.#find(".verdict").replaceChildren("\u2026");
+    this.#find(".bars").replaceChildren();
+    return this.#run("classify", async (signal) => {
+      try {
+        const { model, classifications } = await ask(`${this.#path}:classify?top_k=${TOP_K}`, { file, signal });
+        this.#showAnswer(classifications[0]);
+        if (model.version !== this.#model.version) this.refresh();
+      } catch (error) {
+        if (!signal.aborted) this.#find(".verdict").replaceChildren();
+        throw error;
+      }
+    });
+  }
+
+  #showAnswer({ label, class_index: chosen, score, top_k: best }) {
+    this.#find(".verdict").replaceChildren(element("span", "", label), " ", element("span", "share", percent(score)));
+    this.#find(".bars").replaceChildren(
+      ...best.map((row) => {
+        const bar = element("span", "bar");
+        bar.style.setProperty("--share", row.score);
+        const item = element("li", "", element("span", "", row.label), element("span", "share", percent(row.score)), bar);
+        item.classList.toggle("chosen", row.class_index === chosen);
+        return item;
+      }),
+    );
+  }
+
+  explain() {
+    if (!picture) return;
+    const { file } = picture;
+    const query = new URLSearchParams({ layer: this.#find(".layer").value });
+    if (this.#find(".class").value) query.set("class", this.#find(".class").value);
+    return this.#run("explain", async (signal) => {
+      const path = `${this.#path}/explain/grad-cam?${query}`;
+      try {
+        // At full strength; the page itself lays it over the picture, at the strength of the slider.
+        const [{ explanations: [map] }, overlay] = await Promise.all([
+          ask(path, { file, signal }),
+          ask(`${path}&alpha=1`, { file, accept: "image/png", signal }),
+        ]);
+        await this.#showMap(map, overlay, signal);
+      } catch (error) {
+        if (!signal.aborted) {
+          this.#clearMap();
+          this.#find("figcaption").textContent = "";
+        }
+        throw error;
+      }
+    });
+  }
+
+  async #showMap(map, blob, signal) {
+    const overlay = this.#find(".overlay");
+    if (map.peak > 0) {
+      await showBlob(overlay, blob, signal);
+      overlay.alt = `Heat map for ${map.label} at ${map.layer}`;
+    } else {
+      overlay.hidden = true;
+    }
+    const stage = this.#find(".stage");
+    stage.hidden = false;
+    stage.style.setProperty("--ratio", map.width / map.height);
+    drawBox(this.#find(".box"), map.box, map.width, map.height);
+    this.#find("figcaption").textContent = describeMap(map);
+  }
+
+  activations() {
+    const section = this.#find(".activations");
+    const name = this.#find(".activation-layer").value;
+    if (!picture || !section.open || this.#drawn === name) return;
+    const { file } = picture;
+    this.#drawn = name;
+    return this.#run("activations", async (signal) => {
+      const grid = this.#find(".grid");
+      try {
+        const query = new URLSearchParams({ layer: name });
+        const path = `${this.#path}/explain/activations?${query}`;
+        const image = grid.querySelector("img");
+        await showBlob(image, await ask(path, { file, accept: "image/png", signal }), signal);
+        const { height, width, channels } = this.#model.layers.find((layer) => layer.name === name);
+        image.alt = `${channels} channels of ${name}, side by side`;
+        grid.querySelector("figcaption").textContent =
+          `${channels} channels of ${height} × ${width}, each scaled on its own. Choose the grid to enlarge it.`;
+        grid.hidden = false;
+      } catch (error) {
+        if (!signal.aborted) {
+          this.#drawn = null;
+          grid.hidden = true;
+        }
+        throw error;
+      }
+    });
+  }
+}
+
+function enlarge(image, model) {
+  const dialog = byId("enlarged");
+  const large = dialog.querySelector("img");
+  large.src = image.src;
+  large.alt = image.alt;
+  dialog.querySelector("p").textContent = `${model}: ${image.alt}`;
+  dialog.showModal();
+}
+
+function notify(sentence) {
+  byId("notice").hidden = !sentence;
+  byId("notice").textContent = sentence;
+}
+
+/** Take a picture for all models. */
+async function take(file) {
+  if (picture) URL.revokeObjectURL(picture.url);
+  const mine = { file, url: URL.createObjectURL(file), ratio: null };
+  picture = mine;
+  notify("");
+  const probe = new Image();
+  probe.src = mine.url;
+  try {
+    await probe.decode();
+    mine.ratio = probe.naturalWidth / probe.naturalHeight;
+  } catch {
+    if (picture === mine) notify("This browser cannot show the file. The models are asked all the same.");
+  }
+  if (picture !== mine) return;
+  byId("drop").classList.add("filled");
+  byId("thumbnail").hidden = !mine.ratio;
+  byId("thumbnail").src = mine.url;
+  byId("invitation").textContent = file.name || "The pasted picture";
+  byId("hint").textContent = mine.ratio ? `${probe.naturalWidth} × ${probe.naturalHeight} pixels` : "";
+  byId("choose").textContent = "Change";
+  byId("tools").hidden = byId("legend").hidden = false;
+  for (const card of cards) card.show();
+}
+
+function takeFrom(files) {
+  const [file] = files;
+  if (file) take(file);
+}
+
+async function load() {
+  const place = byId("cards");
+  place.setAttribute("aria-busy", "true");
+  showProblem(byId("problem"), null);
+  try {
+    const { models } = await ask("v1/models");
+    cards.splice(0, cards.length, ...models.map((model) => new Card(model)));
+    place.replaceChildren(...cards.map((card) => card.root));
+    if (picture) cards.forEach((card) => card.show());
+  } catch (error) {
+    showProblem(byId("problem"), error, load);
+  } finally {
+    place.removeAttribute("aria-busy");
+  }
+}
+
+function listen() {
+  const drop = byId("drop");
+  const input = byId("file");
+  input.addEventListener("change", () => {
+    takeFrom(input.files);
+    // Or choosing the same file again would be no change.
+    input.value = "";
+  });
+  // The whole page takes a drop: a near miss must not make the browser leave for the file.
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) drop.classList.remove("over");
+  });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    if (event.dataTransfer.files.length) takeFrom(event.dataTransfer.files);
+    else notify("That was no file. Save the picture first, then drop the file, or copy and paste the picture.");
+  });
+  addEventListener("paste", (event) => takeFrom(event.clipboardData.files));
+
+  const strength = byId("strength");
+  const setStrength = () => {
+    byId("cards").style.setProperty("--strength", strength.value / 100);
+    byId("strength-value").textContent = `${strength.value}\u00a0%`;
+  };
+  strength.addEventListener("input", setStrength);
+  const setBoxes = () => byId("cards").classList.toggle("boxless", !byId("boxes").checked);
+  byId("boxes").addEventListener("change", setBoxes);
+  // Browsers restore form fields when a page is loaded again.
+  setStrength();
+  setBoxes();
+}
+
+listen();
+load();
