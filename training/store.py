@@ -117,7 +117,7 @@ class Store:
         with self._lock():
             gfile.makedirs(self._path(model))
             version = max(self.versions(model), default=0) + 1
-            gfile.rename(staged, self._path(model, str(version)), overwrite=False)
+            self._move_folder(staged, self._path(model, str(version)))
             config = self._read_config()
             if STABLE not in self._entry(config, model).version_labels:
                 self._move(config, model, STABLE, version)
@@ -238,6 +238,18 @@ class Store:
         with gfile.GFile(temporary, "w") as file:
             file.write(text)
         gfile.rename(temporary, self._path(name), overwrite=True)
+
+    def _move_folder(self, source: str, target: str) -> None:
+        """Rename on a file system; copy file by file on a bucket, which has no folders to rename."""
+        if self._is_local:
+            os.rename(source, target)
+            return
+        for folder, _, files in gfile.walk(source):
+            copy = target + folder.rstrip("/").removeprefix(source)
+            gfile.makedirs(copy)
+            for name in files:
+                gfile.copy(f"{folder.rstrip('/')}/{name}", f"{copy}/{name}")
+        gfile.rmtree(source)
 
     def _check_version(self, model: str, version: int | None) -> None:
         versions = self.versions(model)

@@ -172,10 +172,16 @@ def portrait(rng: Rng, anatomy: Anatomy) -> Figure:
 
 
 CAT = Anatomy(
-    faces.cat_face, faces.cat_profile, _cat_tail, (standing, sitting, facing, facing, lying, portrait, portrait)
+    faces.cat_face,
+    faces.cat_profile,
+    _cat_tail,
+    (standing, sitting, facing, facing, lying, portrait, portrait, portrait),
 )
 DOG = Anatomy(
-    faces.dog_face, faces.dog_profile, _dog_tail, (standing, sitting, facing, facing, lying, portrait, portrait)
+    faces.dog_face,
+    faces.dog_profile,
+    _dog_tail,
+    (standing, sitting, facing, facing, lying, portrait, portrait, portrait),
 )
 RABBIT = Anatomy(faces.rabbit_face, faces.rabbit_profile, _rabbit_tail, (sitting, facing, lying, portrait))
 

@@ -105,13 +105,13 @@ def background(rng: Rng, w: int, h: int, light: tuple[float, float]) -> Image.Im
         blur = ImageFilter.GaussianBlur(rng.uniform(0.002, 0.01) * small)
         image = image.reduce(2).filter(blur).resize((w, h), Image.Resampling.BILINEAR)
     haze = Image.new("RGB", (w, h), image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)))
-    return Image.blend(image, haze, rng.uniform(0.1, 0.5))
+    return Image.blend(image, haze, rng.uniform(0.15, 0.6))
 
 
 def obstacles(rng: Rng, w: int, h: int) -> list[Points]:
     """Draw what may stand in front of an animal: bars, plants or boxes, in about half the pictures."""
     small = min(w, h)
-    match rng.choice(["nothing", "bars", "plants", "boxes"], p=[0.45, 0.15, 0.25, 0.15]):
+    match rng.choice(["nothing", "bars", "plants", "boxes"], p=[0.55, 0.13, 0.2, 0.12]):
         case "bars":
             pitch, wide, lean = rng.uniform((0.16, 0.015, -0.15), (0.35, 0.05, 0.15)) * (small, small, h)
             return [limb([(x, -20), (x + lean, h + 20)], [wide]) for x in np.arange(rng.uniform(0, pitch), w, pitch)]

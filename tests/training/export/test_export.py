@@ -1,0 +1,226 @@
+"""Exported SavedModels: values by hand, comparison with Keras, and what the check catches."""
+
+import io
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from fovea.v1.model_card_pb2 import ModelCard
+from keras import layers
+from PIL import Image
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.contract import card as cards
+from serving.contract import images, signatures
+from tests.training.export.test_network import functional, nested, sequential
+from training.export.functions import decode_and_resize
+from training.export.savedmodel import WARMUP_FILE, export
+from training.export.verify import ExportError, Session, verify
+
+
+def classes(model):
+    return ("cat", "dog", "fish")[: max(2, model.output_shape[-1])]
+
+
+@pytest.fixture(scope="module", params=[sequential, functional, nested])
+def exported(request, tmp_path_factory):
+    """(model, classifier, card, folder) for a net of each form."""
+    keras.utils.set_random_seed(1)
+    model = request.param()
+    folder = str(tmp_path_factory.mktemp("export") / "savedmodel")
+    classifier, card = export(model, ModelCard(model_name="tiny", class_names=classes(model)), folder)
+    return model, classifier, card, folder
+
+
+def test_every_signature_agrees_with_keras(exported):
+    model, classifier, card, folder = exported
+    verify(folder, model, classifier, card)
+
+
+def test_signatures_are_those_of_the_contract(exported):
+    _, classifier, _, folder = exported
+    network = classifier.network
+    expected = {"serving_default", "classify_bytes", "grad_cam", "model_card"}
+    expected |= {f"activations/{name}" for name in network.layers}
+    expected |= {f"{kind}/{layer.name}" for layer in network.convolutions for kind in ("grad_cam", "filter_patterns")}
+    session = Session(folder)
+    assert set(session.signatures) - {"__saved_model_init_op"} == expected
+    session.close()
+
+
+def test_the_card_tells_layers_and_input(exported):
+    model, classifier, _, folder = exported
+    session = Session(folder)
+    answer = session.run(signatures.MODEL_CARD, {signatures.QUERY: np.array([b"", b""], object)})[signatures.CARD]
+    session.close()
+    assert answer.shape == (2,)
+    card = cards.from_json(answer[0])
+    assert card.contract_version == signatures.CONTRACT_VERSION
+    assert (card.input_height, card.input_width, 3) == model.input_shape[1:]
+    assert card.grad_cam_layer == classifier.network.convolutions[-1].name
+    for layer in card.layers:
+        output = classifier.network.layers[layer.name].output
+        assert (layer.height, layer.width, layer.channels) == output.shape[1:]
+        assert layer.grad_cam == layer.filter_patterns == ("Pooling" not in layer.kind)
+
+
+def test_warmup_names_signatures_that_exist_and_run(exported):
+    _, _, card, folder = exported
+    session = Session(folder)
+    records = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        for record in tf.data.TFRecordDataset(f"{folder}/{WARMUP_FILE}")
+    ]
+    names = [record.model_spec.signature_name for record in records]
+    assert {"serving_default", "classify_bytes", "grad_cam", "model_card"} < set(names)
+    assert not any(name.startswith("filter_patterns/") for name in names)
+    for record in records:
+        assert record.model_spec.name == card.model_name
+        session.run(
+            record.model_spec.signature_name, {key: tf.make_ndarray(value) for key, value in record.inputs.items()}
+        )
+    session.close()
+
+
+def _red_and_blue(head):
+    """A 2x2 block net: `conv` has the mean red and the mean blue of each block, and the head averages them."""
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 3)),
+            layers.Conv2D(2, 2, strides=2, use_bias=False, name="conv"),
+            layers.GlobalAveragePooling2D(),
+            *head,
+        ]
+    )
+    kernel = np.zeros((2, 2, 3, 2), np.float32)
+    kernel[:, :, 0, 0] = kernel[:, :, 2, 1] = 1 / 4
+    model.get_layer("conv").set_weights([kernel])
+    return model
+
+
+def _run(model, tmp_path, name, inputs):
+    folder = str(tmp_path / "savedmodel")
+    shutil.rmtree(folder, ignore_errors=True)
+    export(model, ModelCard(model_name="tiny", class_names=("a", "b")), folder)
+    session = Session(folder)
+    outputs = session.run(name, inputs)
+    session.close()
+    return outputs
+
+
+PICTURE = np.zeros((1, 4, 4, 3), np.uint8)
+PICTURE[0, :2, :2, 0] = 100
+PICTURE[0, 2:, 2:, 2] = 40
+
+
+@pytest.mark.parametrize(("class_index", "expected"), [(0, [[150, 0], [0, 0]]), (1, [[0, 0], [0, 20]])])
+def test_grad_cam_by_hand_with_a_softmax(tmp_path, class_index, expected):
+    # logit of a = 6 · mean red, of b = 2 · mean blue; a mean over 4 blocks: weights 6/4 and 2/4 ... per block.
+    dense = layers.Dense(2, use_bias=False, activation="softmax")
+    model = _red_and_blue([dense])
+    dense.set_weights([np.array([[6, 0], [0, 2]], np.float32)])
+    inputs = {"images": PICTURE, "class_index": np.array([class_index], np.int32)}
+    outputs = _run(model, tmp_path, "grad_cam", inputs)
+    # The gradient of the logit is weight/4 at each block, its mean over the blocks is weight/4 too.
+    np.testing.assert_allclose(outputs["heatmap"][0], expected, rtol=1e-5)
+    assert outputs["class_index"].tolist() == [class_index]
+
+
+def test_grad_cam_by_hand_with_a_saturated_sigmoid(tmp_path):
+    # logit = 8·mean red - 8·mean blue = 8·25 - 8·10 = 120: the sigmoid is 1 in float32 and its gradient 0.
+    dense = layers.Dense(1, use_bias=False, activation="sigmoid")
+    model = _red_and_blue([dense])
+    dense.set_weights([np.array([[8], [-8]], np.float32)])
+    inputs = {"images": np.repeat(PICTURE, 3, 0), "class_index": np.array([1, 0, -1], np.int32)}
+    outputs = _run(model, tmp_path, "grad_cam/conv", inputs)
+    np.testing.assert_allclose(outputs["probabilities"], [[0, 1]] * 3, atol=1e-6)
+    np.testing.assert_allclose(outputs["heatmap"][0], [[200, 0], [0, 0]], rtol=1e-5)
+    np.testing.assert_allclose(outputs["heatmap"][1], [[0, 0], [0, 80]], rtol=1e-5)
+    np.testing.assert_array_equal(outputs["heatmap"][2], outputs["heatmap"][0])
+    assert outputs["class_index"].tolist() == [1, 0, 1]
+
+
+def test_an_all_zero_map_is_finite(tmp_path):
+    dense = layers.Dense(1, use_bias=False, activation="sigmoid")
+    model = _red_and_blue([dense])
+    dense.set_weights([np.array([[-1], [-1]], np.float32)])
+    inputs = {"images": PICTURE, "class_index": np.array([1], np.int32)}
+    np.testing.assert_array_equal(_run(model, tmp_path, "grad_cam", inputs)["heatmap"], np.zeros((1, 2, 2)))
+
+
+def test_filter_patterns_show_what_the_filters_see(tmp_path):
+    model = _red_and_blue([layers.Dense(2, activation="softmax")])
+    patterns = _run(model, tmp_path, "filter_patterns/conv", {"filter_index": np.array([0, 1], np.int32)})["patterns"]
+    assert patterns.shape == (2, 4, 4, 3)
+    assert patterns.dtype == np.uint8
+    red, blue = patterns.reshape(2, -1, 3).mean(axis=1)
+    assert red.argmax() == 0
+    assert red[0] > red[2] + 50
+    assert blue.argmax() == 2
+    assert blue[2] > blue[0] + 50
+
+
+class TestBroken:
+    """What the check must not let through."""
+
+    @pytest.fixture
+    def parts(self, tmp_path):
+        keras.utils.set_random_seed(1)
+        model = sequential()
+        folder = str(tmp_path / "savedmodel")
+        return model, *export(model, ModelCard(model_name="tiny", class_names=classes(model)), folder), folder
+
+    def test_other_weights(self, parts):
+        model, classifier, card, folder = parts
+        verify(folder, model, classifier, card)
+        model.layers[-1].kernel.assign(model.layers[-1].kernel * 1.01)
+        with pytest.raises(ExportError, match=r"serving_default: output probabilities differs"):
+            verify(folder, model, classifier, card)
+
+    def test_missing_variables(self, parts):
+        model, classifier, card, folder = parts
+        shutil.rmtree(f"{folder}/variables")
+        with pytest.raises(ExportError, match="does not load"):
+            verify(folder, model, classifier, card)
+
+    def test_missing_signature(self, parts):
+        model, classifier, card, folder = parts
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        spec = tf.TensorSpec([None, 16, 16, 3], tf.uint8, name="images")
+        archive.add_endpoint("serving_default", classifier.predict, input_signature=[spec])
+        for part in classifier.models:
+            archive.track(part)
+        shutil.rmtree(folder)
+        archive.write_out(folder, verbose=False)
+        with pytest.raises(ExportError, match="lacks the signature classify_bytes"):
+            verify(folder, model, classifier, card)
+
+
+def _picture(mode):
+    rng = np.random.default_rng(3)
+    smooth = Image.fromarray(rng.integers(0, 255, (9, 12, 4), np.uint8), "RGBA").resize((300, 280), Image.BICUBIC)
+    return smooth.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [
+        ("RGB", "JPEG"),
+        ("L", "JPEG"),
+        ("RGB", "PNG"),
+        ("RGBA", "PNG"),
+        ("LA", "PNG"),
+        ("P", "PNG"),
+        ("RGB", "BMP"),
+        ("RGB", "GIF"),
+    ],
+)
+def test_resize_in_the_graph_is_within_a_grey_level_of_the_shared_one(mode, format):
+    stream = io.BytesIO()
+    _picture(mode).save(stream, format)
+    in_graph = decode_and_resize(tf.constant(stream.getvalue()), 150, 130).numpy().astype(int)
+    shared = images.resize(images.decode(stream.getvalue()), 150, 130).astype(int)
+    assert np.abs(in_graph - shared).mean() <= 1.0

@@ -1,0 +1,159 @@
+"""Whole training runs on a tiny picture set."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from serving.contract import signatures
+from serving.contract.card import from_json
+from training import recipes
+from training.bases import fovea_small
+from training.drawing.make import make_picture_set
+from training.errors import FoveaError
+from training.export.verify import Session
+from training.options import TrainOptions
+from training.pictures import read_picture_set
+from training.run import HISTORY_COLUMNS, Run
+from training.store import Store
+from training.train import train
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    make_picture_set(folder / "set", per_class={"train": 8, "validation": 4, "test": 4}, size=40)
+    return read_picture_set(folder / "set")
+
+
+@pytest.fixture(scope="module")
+def three_classes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    make_picture_set(folder / "set", ("cat", "dog", "fish"), {"train": 4, "validation": 2}, size=40)
+    return read_picture_set(folder / "set")
+
+
+@pytest.fixture
+def tiny_base(tmp_path, monkeypatch):
+    """Weights of an untrained base, and a cache folder that is thrown away."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = tmp_path / "base.weights.h5"
+    keras.utils.set_random_seed(3)
+    fovea_small(32, 32, weights=None).save_weights(weights)
+    return weights
+
+
+def options(pictures, recipe, **changes):
+    fields = {"recipe": recipe, "data": pictures.root, "name": recipe, "size": 94, "epochs": 2, "batch_size": 8}
+    return TrainOptions(**(fields | changes))
+
+
+def history(folder):
+    with (folder / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def served_card(store, model):
+    session = Session(f"{store.root}/{model}/1")
+    answer = session.run(signatures.MODEL_CARD, {signatures.QUERY: np.array([b""], object)})
+    session.close()
+    return from_json(answer[signatures.CARD][0])
+
+
+def test_scratch_leaves_a_run_folder_and_a_published_model(drawn, tmp_path):
+    store = Store(tmp_path / "store")
+    result = train(options(drawn, "scratch"), drawn, tmp_path / "run", store)
+    files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert files == {
+        "config.json", "history.csv", "curves.png", "summary.json", "model.keras", "checkpoints/train.keras",
+        "validation_confusion.png", "validation_report.json", "validation_calibration.png",
+        "test_confusion.png", "test_report.json", "test_calibration.png",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"] == "scratch"
+    rows = history(tmp_path / "run")
+    assert tuple(rows[0]) == HISTORY_COLUMNS
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    convolutions = [layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert convolutions == [32, 64, 128, 128]
+
+    card = served_card(store, "scratch")
+    assert list(card.class_names) == ["cat", "dog"]
+    assert card.training.data_fingerprint == drawn.fingerprint
+    assert dict(card.training.images_per_class) == {"cat": 8, "dog": 8}
+    assert card.training.validation_accuracy == pytest.approx(result.summary["validation_accuracy"])
+    assert card.training.HasField("test_accuracy")
+    assert card.grad_cam_layer == "conv4"
+
+
+def test_feature_extraction_leaves_the_base_alone_and_keeps_features(three_classes, tiny_base, tmp_path):
+    store = Store(tmp_path / "store")
+    given = options(three_classes, "feature_extraction", size=32, base_weights=tiny_base)
+    train(given, three_classes, tmp_path / "run", store)
+    kept = list((tmp_path / "cache").rglob("*.npy"))
+    assert len(kept) == 2
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    before = fovea_small(32, 32, tiny_base).get_weights()
+    for weights, original in zip(model.get_layer("fovea_small").get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weights, original)
+    assert served_card(store, "feature_extraction").grad_cam_layer == "fovea_small/features"
+
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    train(given, three_classes, tmp_path / "again", store)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")} == times
+    assert history(tmp_path / "again")[-1]["loss"] == history(tmp_path / "run")[-1]["loss"]
+
+
+def test_fine_tuning_moves_the_last_convolutions_only(drawn, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "HEAD_EPOCHS", 1)
+    given = options(drawn, "fine_tuned", size=32, base_weights=tiny_base)
+    train(given, drawn, tmp_path / "run", Store(tmp_path / "store"))
+    assert [row["phase"] for row in history(tmp_path / "run")] == ["head", "joint", "joint"]
+    after = keras.models.load_model(tmp_path / "run" / "model.keras").get_layer("fovea_small")
+    for layer in fovea_small(32, 32, tiny_base).layers:
+        moved = any(
+            not np.array_equal(old, new)
+            for old, new in zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True)
+        )
+        expected = isinstance(layer, keras.layers.Conv2D) and layer.name.startswith(("stage3", "features"))
+        assert moved == expected, layer.name
+
+
+def test_the_same_seed_gives_the_same_history(drawn, tmp_path):
+    columns = ("loss", "accuracy", "val_loss", "val_accuracy")
+    for name, seed in (("first", 0), ("second", 0), ("other", 1)):
+        train(options(drawn, "scratch", seed=seed), drawn, tmp_path / name, Store(tmp_path / "store"))
+    first, second, other = (
+        [[row[c] for c in columns] for row in history(tmp_path / name)] for name in ("first", "second", "other")
+    )
+    assert first == second
+    assert first != other
+
+
+def test_a_store_that_cannot_be_written_is_found_before_training(drawn, tmp_path):
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(FoveaError, match="not writable"):
+        train(options(drawn, "scratch"), drawn, tmp_path / "run", Store(tmp_path / "store"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_is_not_overwritten(drawn, tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FoveaError, match="exists"):
+        train(options(drawn, "scratch"), drawn, tmp_path / "run", Store(tmp_path / "store"))
+
+
+def test_unknown_recipe():
+    with pytest.raises(FoveaError, match=r"'magic'; choose one of scratch"):
+        recipes.recipe("magic")
+
+
+def test_a_sigmoid_run_predicts_two_columns(drawn, tmp_path):
+    run = Run(tmp_path / "run", options(drawn, "scratch", size=32), drawn)
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D(), *run.classifier()])
+    probabilities = run.predict(model, "validation")
+    assert probabilities.shape == (8, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
