@@ -34,6 +34,7 @@ DEFAULT_TOP_K = 5
 DEFAULT_ALPHA = 0.5
 DEFAULT_FILTERS = 16
 MAX_FILTERS = 64
+READY_SECONDS = 1.0
 STRONGEST = 10
 """How many channels the summary of a layer lists."""
 
@@ -380,13 +381,13 @@ class Vision:
 
         return self._work(ref, deadline, work)
 
-    def readiness(self, deadline: Deadline) -> dict[str, str]:
-        """Ask every configured model for its card.
+    def readiness(self) -> dict[str, str]:
+        """Ask every configured model for its card; takes a second at most.
 
         Returns:
             By model: `OK`, or the code of what is wrong.
         """
-        found = {}
+        found, deadline = {}, Deadline(READY_SECONDS)
         for name in self._settings.models:
             try:
                 self._catalog.resolve(ModelRef(name), deadline)

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["Vision"].full_name
-READY_SECONDS = 1.0
 
 STATUS: Final = {
     "INTERNAL": grpc.StatusCode.INTERNAL,
@@ -199,7 +198,7 @@ class _Health(health.HealthServicer):
     def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Any:
         """Answer a probe; asks the models when our service is meant."""
         if request.service == SERVICE and not self._stopping.is_set():
-            ready = all(code == "OK" for code in self._vision.readiness(Deadline(READY_SECONDS)).values())
+            ready = all(code == "OK" for code in self._vision.readiness().values())
             kinds = health_pb2.HealthCheckResponse
             self.set(SERVICE, kinds.SERVING if ready else kinds.NOT_SERVING)
         return super().Check(request, context)

@@ -107,7 +107,7 @@ class Gateway(BaseApplication):
 
     def _worker_exit(self, arbiter: Any, worker: Any) -> None:
         if hasattr(self, "_door"):
-            self._door.stop(self._settings.grace_s).wait()
+            self._door.stop(self._settings.grace_s if self._stopping.is_set() else 0).wait()
 
     @staticmethod
     def _child_exit(arbiter: Any, worker: Any) -> None:

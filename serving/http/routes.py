@@ -15,7 +15,6 @@ from werkzeug.routing import BaseConverter
 from serving import metrics, rendering
 from serving.catalog import ModelStatus
 from serving.contract import card as model_card
-from serving.deadline import Deadline
 from serving.errors import InvalidArgumentError, ModelNotReadyError, OnePictureOnlyError
 from serving.http import bodies, errors, schemas
 from serving.http.negotiation import HTML, JSON, NPZ, PNG, choose
@@ -23,8 +22,9 @@ from serving.inference import GradCams, LayerActivations, ServedModel, Vision
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "page"
-READY_SECONDS = 1.0
 
+# The page's own files, and pictures that it holds in memory.
+_PAGE_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
 _PREFIXES: tuple[tuple[str, type[schemas.ModelPath]], ...] = (
     ("/v1/models/<name:model>", schemas.ModelPath),
     ("/v1/models/<name:model>/versions/<name:version>", schemas.VersionPath),
@@ -246,10 +246,11 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
     @app.get("/readyz", tags=[_OPERATION], responses={200: schemas.ReadyBody, 503: schemas.ReadyBody})
     def readyz() -> tuple[Response, int]:
         """Say whether every configured model answers."""
-        found = vision.readiness(Deadline(READY_SECONDS))
+        found = vision.readiness()
         ready = not stopping.is_set() and all(code == "OK" for code in found.values())
-        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return jsonify(ready=ready, models=found), status
+        if not ready:
+            g.access.code = ModelNotReadyError.code
+        return jsonify(ready=ready, models=found), HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
 
     @app.get(
         "/metrics", tags=[_OPERATION], responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
@@ -267,7 +268,9 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
     def index() -> Response:
         """Show the web page to browsers; tell everyone else that the process is alive (KServe V1)."""
         if choose(request.accept_mimetypes, [JSON, HTML]) == HTML and (PAGE / "index.html").is_file():
-            return send_from_directory(PAGE, "index.html")
+            response = send_from_directory(PAGE, "index.html")
+            response.headers["Content-Security-Policy"] = _PAGE_POLICY
+            return response
         return jsonify(status="alive")
 
     @app.get("/page/<path:name>", doc_ui=False)

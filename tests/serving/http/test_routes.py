@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -301,6 +302,14 @@ class TestOperation:
     def test_the_root_says_alive_to_programs(self, client):
         for accept in ("*/*", "application/json"):
             assert client.get("/", headers={"Accept": accept}).get_json() == {"status": "alive"}
+
+    def test_the_root_shows_the_page_to_browsers(self, client):
+        answer = client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        assert answer.mimetype == "text/html"
+        files = set(re.findall(r'(?:src|href)="(page/[^"]+)"', answer.get_data(as_text=True)))
+        assert files
+        for file in files:
+            assert client.get(f"/{file}").status_code == 200
 
     def test_metrics_count_by_route_model_and_code(self, client, corner):
         _png(client, f"{MODEL}:classify", corner)
