@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.model_server.launch import model_server_command
 from training.errors import FoveaError
 
 EPOCHS = {"scratch": 15, "feature_extraction": 30, "fine_tuned": 8}
@@ -85,7 +84,7 @@ def serve(folder: Path, ports: Ports, picture: Path, say: Callable[[str], None])
             _process(
                 "model server",
                 [
-                    *model_server_command(),
+                    *(sys.executable, "-m", "serving.model_server.launch"),
                     f"--port={ports.model_server}",
                     f"--model_config_file={(folder / 'store' / 'models.config').resolve()}",
                     "--model_config_file_poll_wait_seconds=1",

@@ -1,4 +1,4 @@
-"""Which model server to start; needs no TensorFlow to tell."""
+"""Start a model server: the real one where there is one, else the embedded one; needs no TensorFlow to tell."""
 
 import os
 import shutil
@@ -18,3 +18,16 @@ def model_server_command() -> list[str]:
     if found := shutil.which("tensorflow_model_server"):
         return [found]
     return [sys.executable, "-m", "serving.model_server"]
+
+
+def main() -> None:
+    """Become the model server; flags are passed on as they are."""
+    try:
+        command = model_server_command()
+    except FileNotFoundError as error:
+        sys.exit(f"fovea-model-server: {error}")
+    os.execvp(command[0], [*command, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -17,19 +17,16 @@ _NOISE_SEED = (2014, 12)
 
 
 class Classifier:
-    """The forward pass and its explanations; every row of a batch is computed on its own.
-
-    The Keras models that the functions call must be tracked by the archive that exports them: `models`.
-    """
+    """The forward pass and its explanations; every row of a batch is computed on its own."""
 
     def __init__(self, network: Network):
         self.network = network
-        self.models: list[keras.Model] = []
-        self._forward = self._model(network.logits)
+        self.forward = self._model(network.logits)
+        """From pictures to logits. It holds every weight, so an archive that tracks it has them all."""
 
     def predict(self, images: tf.Tensor) -> Tensors:
         """Return probabilities float32 [n,classes] of pictures uint8 [n,h,w,3]."""
-        logits = self._forward(tf.cast(images, tf.float32), training=False)
+        logits = self.forward(tf.cast(images, tf.float32), training=False)
         return {signatures.PROBABILITIES: self._probabilities(logits)}
 
     def classify_bytes(self, image_bytes: tf.Tensor) -> Tensors:
@@ -113,9 +110,7 @@ class Classifier:
         return function
 
     def _model(self, outputs: keras.KerasTensor | Sequence[keras.KerasTensor]) -> keras.Model:
-        model = keras.Model(self.network.images, outputs)
-        self.models.append(model)
-        return model
+        return keras.Model(self.network.images, outputs)
 
     def _probabilities(self, logits: tf.Tensor) -> tf.Tensor:
         logits = tf.cast(logits, tf.float32)

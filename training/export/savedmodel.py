@@ -97,8 +97,7 @@ def export(model: keras.Model, card: ModelCard, folder: str) -> tuple[Classifier
     archive = keras.export.ExportArchive()
     for endpoint in endpoints(classifier, card):
         archive.add_endpoint(endpoint.name, endpoint.function, input_signature=list(endpoint.inputs))
-    for part in classifier.models:
-        archive.track(part)
+    archive.track(classifier.forward)
     archive.write_out(folder, verbose=False)
     _write_warmup(folder, card)
     return classifier, card

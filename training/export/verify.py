@@ -33,7 +33,10 @@ class Session:
 
     def __init__(self, folder: str):
         self._graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=self._graph)
+        options = tf.compat.v1.ConfigProto()
+        # Every signature runs once here: rewriting the graph for speed would take longer than all of the runs.
+        options.graph_options.rewrite_options.disable_meta_optimizer = True
+        self._session = tf.compat.v1.Session(graph=self._graph, config=options)
         with self._graph.as_default():
             meta = tf.compat.v1.saved_model.loader.load(self._session, [tf.saved_model.SERVING], folder)
         self.signatures = meta.signature_def
