@@ -1,6 +1,7 @@
 """Write a set of drawn pictures, with masks, as the folders that training reads."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ MASKS = "masks"
 
 PER_CLASS: Mapping[str, int] = MappingProxyType({"train": 200, "validation": 100, "test": 100})
 JPEG_QUALITY = 90
-WORKERS = 2
+WORKERS = min(8, os.cpu_count() or 1)
 FEW = 64
 """So many pictures are drawn sooner than worker processes start."""
 

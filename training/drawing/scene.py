@@ -78,9 +78,7 @@ def _animal(figure: Figure, rng: Rng, w: int, h: int, light: tuple[float, float]
     face = move(np.array([figure.face]), scale, turn, shift, flip)[0]
     shift += np.clip(face, 0.9 * unit, (w - 0.9 * unit, h - 0.9 * unit)) - face
     face_mask = Image.new("L", (w, h))
-    disc = move(
-        move(ellipse(*figure.face, 0.8 * figure.head, 0.8 * figure.head), 1.0, turn, flip=flip), scale, shift=shift
-    )
+    disc = move(ellipse(*figure.face, 0.8 * figure.head, 0.8 * figure.head), scale, turn, shift, flip)
     ImageDraw.Draw(face_mask).polygon(disc.ravel().tolist(), fill=255)
 
     sheet = Layer(w, h)
