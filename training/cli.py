@@ -49,6 +49,10 @@ def train(
     seed: SeedOption = 0,
 ) -> None:
     """Train a classifier and publish it in the store."""
+    import_tensorflow()
+    from training.recipes import recipe as find_recipe
+
+    find_recipe(recipe)
     folder = run or Path("runs") / f"{name or recipe}-{datetime.now():%Y%m%d-%H%M%S}"
     _train(recipe, _read(data, seed), folder, store, name, epochs, size, batch_size, base_weights, seed)
 
