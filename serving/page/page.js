@@ -286,6 +286,7 @@ class Card {
     this.#find("figcaption").textContent = "";
     this.#find(".grid").hidden = true;
     this.#clearMap();
+    this.#find(".class").value = "";
     const original = this.#find(".original");
     original.hidden = this.#find(".stage").hidden = !picture.ratio;
     original.src = picture.url;

@@ -1,0 +1,209 @@
+"""The web page: what the gateway serves of it, and what a browser makes of it."""
+
+import base64
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+
+from tests.gateways import Gateway
+
+BROWSER_ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+MEDIA_TYPES = {
+    ".css": ("text/css",),
+    ".js": ("text/javascript", "application/javascript"),
+    ".svg": ("image/svg+xml",),
+}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")
+
+# Version 2 of `tiny` answers: with one of 48 blocks in full red, its logits are 20/48 and 0.
+P_RED = 1 / (1 + math.exp(-20 / 48))
+
+# A paste before the models are known: the picture waits for them.
+PASTE = """
+const transfer = new DataTransfer();
+const bytes = Uint8Array.from(atob("{data}"), (letter) => letter.charCodeAt(0));
+transfer.items.add(new File([bytes], "corner.png", {{ type: "image/png" }}));
+document.body.dispatchEvent(new ClipboardEvent("paste", {{ clipboardData: transfer, bubbles: true }}));
+"""
+
+
+class Elements(HTMLParser):
+    """The elements of a page: names and attributes, and the text inside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.raw_text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem is not None:
+            self.raw_text += data.strip()
+
+    def values(self, *names: str) -> list[str]:
+        return [value for _, attributes in self.found for name, value in attributes.items() if name in names]
+
+
+@pytest.fixture(scope="module")
+def gateway(tiny_server, tmp_path_factory) -> Iterator[Gateway]:
+    log = tmp_path_factory.mktemp("gateway") / "log"
+    with Gateway(log, models="tiny,absent", model_server_target=tiny_server.grpc_target) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def index(gateway) -> str:
+    return gateway.http.get("/", headers={"Accept": BROWSER_ACCEPT}).text
+
+
+@pytest.fixture(scope="module")
+def references(index) -> list[str]:
+    return Elements(index).values("src", "href", "srcset", "action", "data", "poster")
+
+
+def test_browsers_get_the_page(gateway):
+    answer = gateway.http.get("/", headers={"Accept": BROWSER_ACCEPT})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert answer.text.lower().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+def test_others_get_that_the_process_is_alive(gateway, accept):
+    answer = gateway.http.get("/", headers={"Accept": accept})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json() == {"status": "alive"}
+
+
+def test_every_file_of_the_page_is_served_as_what_it_is(gateway, references):
+    files = {name for name in references if name.startswith("page/")}
+    assert {Path(name).suffix for name in files} == set(MEDIA_TYPES)
+    for name in files:
+        answer = gateway.http.get(f"/{name}")
+        assert answer.status_code == 200, name
+        assert answer.headers["Content-Type"].split(";")[0] in MEDIA_TYPES[Path(name).suffix], name
+
+
+def test_every_other_link_leads_somewhere(gateway, references):
+    links = {name for name in references if not name.startswith("page/")}
+    assert links
+    # `absent` is never ready, which is what readyz says.
+    statuses = {name: gateway.http.get(f"/{name}").status_code for name in links}
+    assert statuses == {name: 503 if name == "readyz" else 200 for name in links}
+
+
+def test_nothing_leaves_the_host(gateway, references):
+    assert not [name for name in references if re.match(r"[a-z]+:|/", name, re.IGNORECASE)]
+    for name in {name for name in references if Path(name).suffix in (".css", ".js")}:
+        assert not re.search(r"https?:|url\(|@import|\bimport\b", gateway.http.get(f"/{name}").text), name
+
+
+def test_nothing_needs_an_exception_from_a_strict_policy(index):
+    elements = Elements(index)
+    assert elements.raw_text == ""
+    assert "style" not in [tag for tag, _ in elements.found]
+    assert not [name for _, attributes in elements.found for name in attributes if name.startswith("on")]
+    assert not elements.values("style")
+    policies = [attributes["content"] for tag, attributes in elements.found if "http-equiv" in attributes]
+    assert len(policies) == 1
+    assert policies[0].startswith("default-src 'self'; ")
+    assert "unsafe" not in policies[0]
+
+
+def _dump(url: str, profile: Path) -> str:
+    """Return the page's elements after its script has run, in a browser without a screen."""
+    assert CHROMIUM is not None
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
+    quiet = ("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr")
+    run = subprocess.run(
+        [CHROMIUM, *flags, *quiet, f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--dump-dom", url],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    # What a page writes to its console, and what its policy forbids.
+    assert not re.search(r"Content Security Policy|Uncaught", run.stderr), run.stderr
+    return run.stdout
+
+
+def _cards(dom: str) -> dict[str, str]:
+    """Return the cards' markup by the names of their models."""
+    cards = re.findall(r'<article class="card.*?</article>', dom.split('<template id="card">')[0], re.DOTALL)
+    return {re.search(r"<h2[^>]*>([^<]*)", card)[1]: card for card in cards}
+
+
+@contextmanager
+def _with_script(gateway: Gateway, script: str) -> Iterator[str]:
+    """Pass requests on to the gateway, and let its page run more script at its end; yields the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            sent = {name: self.headers[name] for name in ("Accept", "Content-Type") if name in self.headers}
+            answer = httpx.request(self.command, gateway.url + self.path, content=body, headers=sent, timeout=30)
+            content = answer.content + (script.encode() if self.path == "/page/page.js" else b"")
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET  # noqa: N815 (named by the base class)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@needs_chromium
+def test_a_browser_shows_a_card_for_each_model(gateway, tmp_path):
+    cards = _cards(_dump(f"{gateway.url}/", tmp_path))
+    assert list(cards) == ["tiny", "absent"]
+    assert ">version 2 · canary<" in cards["tiny"]
+    assert "<dt>Recipe</dt><dd>tiny</dd>" in cards["tiny"]
+    assert "<dt>Classes</dt><dd>rot, blau</dd>" in cards["tiny"]
+    assert "<dt>Accuracy</dt><dd>not measured</dd>" in cards["tiny"]
+    assert "This model is not ready: no version of it is loaded." in cards["absent"]
+    assert "Recipe" not in cards["absent"]
+
+
+@needs_chromium
+def test_a_pasted_picture_is_classified_and_explained(gateway, tmp_path, encode: Callable[..., bytes], red_corner):
+    script = PASTE.format(data=base64.b64encode(encode(red_corner)).decode())
+    with _with_script(gateway, script) as url:
+        dom = _dump(url, tmp_path)
+    card = _cards(dom)["tiny"]
+    assert f'<span>rot</span> <span class="share">{100 * P_RED:.1f}&nbsp;%</span>' in card
+    assert "What speaks for “rot” at block/conv lies at the upper left of the picture: the box covers 2&nbsp;%" in card
+    assert '<rect class="line" x="8" y="4" width="4" height="4">' in card
+    assert re.search(r'<img class="overlay" alt="Heat map for rot at block/conv" src="blob:[^"]*">', card)
+    assert 'aria-busy="true"' not in dom
+
+
+@needs_chromium
+def test_what_is_no_picture_is_answered_by_the_gateways_sentence(gateway, tmp_path):
+    script = PASTE.format(data=base64.b64encode(b"no picture").decode())
+    with _with_script(gateway, script) as url:
+        card = _cards(_dump(url, tmp_path))["tiny"]
+    assert card.count("The data is not a JPEG, PNG, WebP, GIF, BMP or TIFF picture.") == 1
+    (request_id,) = re.findall(r"Request ([0-9a-f]+)", card)
+    assert request_id in {line["request_id"] for line in gateway.lines("request") if line["code"] == "NOT_AN_IMAGE"}
