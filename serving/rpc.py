@@ -20,10 +20,11 @@ from PIL import Image
 
 from serving import rendering
 from serving.access import Access, request_id
+from serving.answers import GradCam, LayerActivations, ServedModel
 from serving.catalog import ModelRef, ModelStatus
 from serving.deadline import Deadline
 from serving.errors import FoveaError, InternalError, InvalidArgumentError, NoInstancesError, TooLargeError
-from serving.inference import GradCam, LayerActivations, ServedModel, Vision
+from serving.inference import Vision
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -13,12 +13,13 @@ from fovea.v1.model_card_pb2 import ModelCard
 from werkzeug.routing import BaseConverter
 
 from serving import metrics, rendering
+from serving.answers import GradCams, LayerActivations, ServedModel
 from serving.catalog import ModelStatus
 from serving.contract import card as model_card
 from serving.errors import InvalidArgumentError, ModelNotReadyError, OnePictureOnlyError
 from serving.http import bodies, errors, schemas
 from serving.http.negotiation import HTML, JSON, NPZ, PNG, choose
-from serving.inference import GradCams, LayerActivations, ServedModel, Vision
+from serving.inference import Vision
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "page"

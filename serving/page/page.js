@@ -122,7 +122,7 @@ function whereabouts({ left, top, right, bottom }, width, height) {
 function describeMap({ label, layer, peak, box, width, height }) {
   if (peak <= 0 || !box) return `Nothing in the picture speaks for “${label}” at ${layer}.`;
   const share = ((box.right - box.left) * (box.bottom - box.top)) / (width * height);
-  const where = share >= SPREAD_SHARE ? "is spread over all of the picture" : `lies ${whereabouts(box, width, height)} of the picture`;
+  const where = share >= SPREAD_SHARE ? "is spread over the picture" : `lies ${whereabouts(box, width, height)} of the picture`;
   return `What speaks for “${label}” at ${layer} ${where}: the box covers ${percent(share, 0)} of it.`;
 }
 
@@ -282,7 +282,9 @@ class Card {
     this.#drawn = null;
     if (!this.#model.ready) return;
     for (const task of ["classify", "explain", "activations"]) this.#stop(task);
-    for (const part of [".answer", ".look", ".activations"]) this.#find(part).hidden = false;
+    for (const part of [".answer", ".look"]) this.#find(part).hidden = false;
+    this.#find(".activations").hidden = !this.#model.layers.some((layer) => layer.activations);
+    this.#find(".choosers").hidden = !this.#model.layers.some((layer) => layer.grad_cam);
     this.#find("figcaption").textContent = "";
     this.#find(".grid").hidden = true;
     this.#clearMap();
@@ -332,6 +334,10 @@ class Card {
 
   explain() {
     if (!picture) return;
+    if (!this.#find(".layer").value) {
+      this.#find("figcaption").textContent = "This model has no convolution, so there is no heat map of it.";
+      return;
+    }
     const { file } = picture;
     const query = new URLSearchParams({ layer: this.#find(".layer").value });
     if (this.#find(".class").value) query.set("class", this.#find(".class").value);
@@ -372,7 +378,7 @@ class Card {
   activations() {
     const section = this.#find(".activations");
     const name = this.#find(".activation-layer").value;
-    if (!picture || !section.open || this.#drawn === name) return;
+    if (!picture || !name || !section.open || this.#drawn === name) return;
     const { file } = picture;
     this.#drawn = name;
     return this.#run("activations", async (signal) => {

@@ -1,0 +1,123 @@
+"""What the core answers, as data that both doors write in their own form."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.rendering import Box
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """The version that answered."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Probability of one class, in 0..1."""
+
+    label: str
+    class_index: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The class of a picture, and the most probable ones, best first."""
+
+    label: str
+    class_index: int
+    score: float
+    top_k: list[ClassScore]
+
+
+@dataclass(frozen=True)
+class Classifications:
+    """One classification a picture."""
+
+    model: ServedModel
+    rows: list[Classification]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities, float32 [N, C]."""
+
+    model: ServedModel
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class GradCam:
+    """Why a picture would be of a class, as a map.
+
+    heatmap is float32 [h, w] as the model computed it: after ReLU, not normalised. peak is its
+    greatest value; where that is 0, nothing in the picture speaks for the class at this layer and
+    box is None. box is the hot region in pixels of the upright picture, whose size is width x height.
+    """
+
+    label: str
+    class_index: int
+    score: float
+    layer: str
+    heatmap: np.ndarray
+    peak: float
+    box: Box | None
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class GradCams:
+    """One explanation a picture."""
+
+    model: ServedModel
+    class_names: list[str]
+    probabilities: np.ndarray
+    rows: list[GradCam]
+
+
+@dataclass(frozen=True)
+class ChannelStrength:
+    """Mean activation of a channel."""
+
+    channel: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class LayerActivations:
+    """Summary of a layer for one picture, and the values that were asked for.
+
+    shape is [h, w, c] of the whole layer; sparsity the share of values that are 0 or less;
+    silent_channels the number of channels without a value above 0; strongest the channels with the
+    greatest mean, strongest first; values float32 [h, w, channels asked for], or None.
+    """
+
+    layer: str
+    shape: tuple[int, int, int]
+    sparsity: float
+    silent_channels: int
+    strongest: list[ChannelStrength]
+    values: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Activations:
+    """For each picture, one entry a layer, in the order of the request (or of the model)."""
+
+    model: ServedModel
+    pictures: list[list[LayerActivations]]
+
+
+@dataclass(frozen=True)
+class FilterPatterns:
+    """What filters respond to: uint8 [K, H, W, 3], one picture a filter."""
+
+    model: ServedModel
+    layer: str
+    filters: list[int]
+    patterns: np.ndarray
