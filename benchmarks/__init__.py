@@ -1,0 +1,1 @@
+"""Measurements of the whole line, one command each: `python -m benchmarks.NAME`."""

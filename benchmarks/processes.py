@@ -1,0 +1,147 @@
+"""The processes that are measured, on free ports of the loopback address; memory is read from Linux's /proc."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 20
+POLL_S = 0.005
+
+
+@dataclass(frozen=True)
+class RunningGateway:
+    """A gateway that answers."""
+
+    url: str
+    pid: int
+    """Process id of gunicorn's master."""
+    start_s: float
+    """Seconds from the start of the process to the first answer of /healthz."""
+
+    def worker(self) -> int:
+        """Return the process id of the one worker."""
+        (pid,) = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(pid)
+
+
+@contextmanager
+def gateway(model_server_target: str, models: Sequence[str], log: Path) -> Iterator[RunningGateway]:
+    """Run a gateway with its default settings.
+
+    Args:
+        model_server_target: where the model server listens, host:port.
+        models: names of the models to answer for.
+        log: receives what the gateway writes.
+
+    Raises:
+        RuntimeError: it ended or did not answer in time; the message holds its log.
+    """
+    port = _free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FOVEA_")}
+    environment |= {
+        "FOVEA_MODELS": ",".join(models),
+        "FOVEA_MODEL_SERVER_TARGET": model_server_target,
+        "FOVEA_HOST": "127.0.0.1",
+        "FOVEA_HTTP_PORT": str(port),
+        "FOVEA_GRPC_PORT": "0",
+        "FOVEA_DRAIN_S": "0",
+    }
+    url = f"http://127.0.0.1:{port}"
+    with httpx.Client(timeout=START_TIMEOUT_S, trust_env=False) as http:
+
+        def answers() -> bool:
+            try:
+                return http.get(f"{url}/healthz").status_code == httpx.codes.OK
+            except httpx.TransportError:
+                return False
+
+        started = time.perf_counter()
+        with _process([sys.executable, "-m", "serving"], log, environment) as process:
+            while not answers():
+                _check(process, started, log)
+                time.sleep(POLL_S)
+            yield RunningGateway(url, process.pid, time.perf_counter() - started)
+
+
+@contextmanager
+def model_server(config_file: str, log: Path) -> Iterator[str]:
+    """Run a model server of what a `models.config` lists, and give its gRPC target once it answers.
+
+    Raises:
+        RuntimeError: it ended or did not answer in time; the message holds its log.
+    """
+    port = _free_port()
+    command = [
+        *(sys.executable, "-m", "serving.model_server.launch"),
+        f"--port={port}",
+        f"--model_config_file={config_file}",
+        "--allow_version_labels_for_unavailable_models=true",
+    ]
+    started = time.perf_counter()
+    with _process(command, log, dict(os.environ)) as process:
+        # The port opens when every model is loaded.
+        while not _listens(port):
+            _check(process, started, log)
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Return a process's resident (Rss) and proportional (Pss) memory in MB of 10^6 bytes."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {key: int(value.split()[0]) for key, value in (line.split(":") for line in lines)}
+    return {key: kib[key] * 1024 / 1e6 for key in ("Rss", "Pss")}
+
+
+@contextmanager
+def _process(command: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """Run a process in a session of its own, and end it with all its children."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _check(process: subprocess.Popen, started: float, log: Path) -> None:
+    name = " ".join(map(str, process.args[1:3]))  # type: ignore[index]  # a list, as _process gave it
+    if process.poll() is not None:
+        raise RuntimeError(f"{name} ended with {process.returncode}:\n{log.read_text()}")
+    if time.perf_counter() - started > START_TIMEOUT_S:
+        raise RuntimeError(f"{name} did not answer in {START_TIMEOUT_S} s:\n{log.read_text()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,53 @@
+"""The model that is measured: the net of the recipe `scratch`, not trained, since only time is measured."""
+
+import io
+from pathlib import Path
+
+import keras
+import numpy as np
+from fovea.v1.model_card_pb2 import ModelCard
+
+from training import recipes
+from training.drawing.scene import draw
+from training.options import TrainOptions
+from training.pictures import Findings, PictureSet
+from training.run import Run
+from training.store import Store
+from training.train import publish
+
+NAME = "scratch"
+CLASSES = ("cat", "dog")
+WIDTH, HEIGHT = 300, 280
+"""Size of the picture that is sent, in pixels."""
+
+
+class _Untrained(Run):
+    """A run that leaves a net as it was initialised."""
+
+    def fit(self, *args: object, **kwargs: object) -> None:
+        """Do nothing."""
+
+
+def net(folder: Path) -> keras.Model:
+    """Build the recipe's net for two classes at its default size, with weights from a fixed seed.
+
+    Args:
+        folder: a new folder, for what a run writes at its start.
+    """
+    keras.utils.set_random_seed(0)
+    recipe = recipes.recipe(NAME)
+    options = TrainOptions(recipe=NAME, data=folder, name=NAME, size=recipe.size, epochs=recipe.epochs)
+    return recipe.train(_Untrained(folder, options, PictureSet(folder, CLASSES, {}, Findings())))
+
+
+def publish_net(model: keras.Model, store: Store) -> None:
+    """Export, verify and publish a net of two classes under the name `NAME`."""
+    publish(model, ModelCard(model_name=NAME, recipe=NAME, class_names=CLASSES), store)
+
+
+def jpeg() -> bytes:
+    """Draw the picture that is sent, 300 pixels wide and 280 high."""
+    picture = draw("cat", np.random.default_rng(0), WIDTH).picture.resize((WIDTH, HEIGHT))
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=90)
+    return stream.getvalue()
