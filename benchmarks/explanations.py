@@ -71,7 +71,7 @@ def measure(target: str, model: str, network: "Network", picture: np.ndarray, ca
         grad_cam = prepare(signatures.GRAD_CAM, {signatures.IMAGES: pictures, signatures.CLASS_INDEX: predicted})
         _check_same(tensors.from_proto(grad_cam().outputs[signatures.HEATMAP]), eager(pictures))
         served = interleave({"classify": classify, "grad_cam": grad_cam}, calls)
-        # Apart from the above: threads that TensorFlow leaves spinning would slow down whichever call comes next.
+        # Apart from the above, so that the tape's work in this process cannot disturb the narrower comparison.
         against = interleave({"grad_cam": grad_cam, "eager": lambda: eager(pictures)}, calls)
 
     def ratio(seconds: dict[str, np.ndarray], first: str, second: str) -> float:

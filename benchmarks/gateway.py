@@ -23,14 +23,16 @@ TIMEOUT_S = 60
 
 def start(target: str, model: str, folder: Path, repeats: int) -> list[Figure]:
     """Start a gateway `repeats` times; the first start may have to read files from the disk."""
-    seconds = []
+    seconds, cpu = [], []
     for _ in range(repeats):
         with processes.gateway(target, [model], folder / "gateway.log") as running:
             seconds.append(running.start_s)
+            cpu.append(processes.cpu_s(running.pid, running.worker()))
     return [
         Figure("start to first answered /healthz, median", float(np.median(seconds)), "s", at_most=1.5),
         Figure("start to first answered /healthz, first", seconds[0], "s"),
         Figure("start to first answered /healthz, longest", max(seconds), "s"),
+        Figure("processor time of a start, median", float(np.median(cpu)), "s"),
     ]
 
 
@@ -66,8 +68,10 @@ def added_time(running: RunningGateway, target: str, model: str, jpeg: bytes, ca
 def memory(running: RunningGateway, model: str, jpeg: bytes, calls: int) -> list[Figure]:
     """Read the worker's memory after `calls` classify calls of one client, and after as many of several at a time."""
     with _client(running) as http:
+        cpu = processes.cpu_s(running.worker())
         for _ in range(calls):
             _classify(http, model, jpeg)
+        cpu = processes.cpu_s(running.worker()) - cpu
         one = processes.memory_mb(running.worker())
         with ThreadPoolExecutor(CLIENTS) as clients:
             for _ in clients.map(lambda _: _classify(http, model, jpeg), range(calls)):
@@ -77,6 +81,7 @@ def memory(running: RunningGateway, model: str, jpeg: bytes, calls: int) -> list
         Figure(f"worker's memory (RSS) after {calls} calls", one["Rss"], "MB", at_most=120),
         Figure("worker's memory, shared pages by share (PSS)", one["Pss"], "MB"),
         Figure(f"RSS after {calls} more by {CLIENTS} clients at a time", many["Rss"], "MB"),
+        Figure("worker's processor time a classify call, mean", 1000 * cpu / calls, "ms"),
     ]
 
 

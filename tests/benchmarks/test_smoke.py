@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import time
 
 import keras
 import numpy as np
@@ -100,10 +102,20 @@ def test_the_gateway_is_measured(tiny_server, tmp_path):
         worker = running.worker()
     assert [figure.at_most for figure in (times[0], memory[0])] == [4, 120]
     assert all(figure.value > 0 for figure in times[1:])
-    rss, pss, _ = (figure.value for figure in memory)
+    rss, pss = (figure.value for figure in memory[:2])
     assert 0 < pss <= rss
     with pytest.raises(FileNotFoundError):
         processes.memory_mb(worker)
+
+
+def test_processor_time_grows_with_work_and_not_with_waiting():
+    before = processes.cpu_s(os.getpid())
+    started = time.process_time()
+    while time.process_time() - started < 0.1:
+        pass
+    busy = processes.cpu_s(os.getpid()) - before
+    time.sleep(0.2)
+    assert 0.08 <= busy <= processes.cpu_s(os.getpid()) - before < 0.25
 
 
 def test_a_gateway_that_does_not_start_is_told_with_its_log(tmp_path):
