@@ -64,12 +64,12 @@ def _rabbit_tail(rng: Rng) -> tuple[np.ndarray, list[float]]:
 def _head(rng: Rng, anatomy: Anatomy, at: tuple[float, float], size: float, yaw: float | None) -> list[Part]:
     """Draw the head at a place: a face at this yaw, or the profile to the right where yaw is None."""
     parts = anatomy.profile(rng) if yaw is None else anatomy.face(rng, yaw)
-    return moved(parts, size, rng.uniform(-0.22, 0.22), at)
+    return moved(parts, size, rng.uniform(-0.18, 0.18), at)
 
 
 def _look(rng: Rng) -> float | None:
     """Choose where an animal that stands to the right looks."""
-    return None if rng.random() < 0.3 else rng.uniform(-0.2, 0.9)
+    return None if rng.random() < 0.25 else rng.uniform(-0.3, 0.7)
 
 
 def _tail(rng: Rng, anatomy: Anatomy, at: tuple[float, float], size: float, turn: float = 0.0) -> Part:
@@ -167,7 +167,7 @@ def portrait(rng: Rng, anatomy: Anatomy) -> Figure:
     wide = rng.uniform(0.85, 1.1)
     chest = symmetric([(0, 0.1), (0.5, 0.3), (0.78, 0.9), (1.0, 1.7), (0.95, 2.4), (0, 2.5)]) * (wide, 1)
     parts = [Part(chest, "coat", 0.5, 0.94, furry=True), Part(ellipse(0, 1.4, 0.4, 0.6), "trim", 0.2)]
-    yaw = None if rng.random() < 0.15 else rng.uniform(-0.8, 0.8)
+    yaw = None if rng.random() < 0.12 else rng.uniform(-0.8, 0.8)
     return Figure([*parts, *_head(rng, anatomy, (0, 0), 1.0, yaw)], (0, 0), 1.0, bust=True)
 
 

@@ -89,7 +89,7 @@ class Coat:
         turn = rng.uniform(0, np.pi)
         strands = value_noise(rng, width, height, width, height / rng.uniform(1.5, 4))
         fur = 1 + rng.uniform(0.06, 0.2) * strands + 0.08 * value_noise(rng, width, height, 5, 5)
-        match rng.choice(["plain", "stripes", "patches", "spots"], p=[0.35, 0.25, 0.25, 0.15]):
+        match rng.choice(["plain", "stripes", "patches", "spots"], p=[0.5, 0.2, 0.18, 0.12]):
             case "plain":
                 amount = np.zeros((1, 1, 1), np.float32)
             case "stripes":

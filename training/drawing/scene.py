@@ -67,7 +67,7 @@ def _animal(figure: Figure, rng: Rng, w: int, h: int, light: tuple[float, float]
     parts = moved(figure.parts, 1.0, turn, flip=flip)
     corners = np.concatenate([part.outline for part in parts])
     low, high = corners.min(axis=0), corners.max(axis=0)
-    scale = rng.uniform(0.75, 1.15) * min(w, h) / float(max(high - low))
+    scale = rng.uniform(0.8, 1.2) * min(w, h) / float(max(high - low))
     unit = figure.head * scale
     reach = (high - low) * scale
     cut = 0.1 * reach
@@ -89,7 +89,7 @@ def _animal(figure: Figure, rng: Rng, w: int, h: int, light: tuple[float, float]
 
 def _between(low: float, high: float, rng: Rng) -> float:
     """Draw a number between two, more often near their middle."""
-    return low + (high - low) * float(rng.uniform(0, 1, 2).mean())
+    return low + (high - low) * float(rng.uniform(0, 1, 4).mean())
 
 
 def _shadow(image: Image.Image, alpha: Image.Image, light: tuple[float, float], rng: Rng) -> Image.Image:
