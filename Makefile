@@ -10,7 +10,7 @@ PORT ?= 8080
 DEMO = $(BIN)/fovea demo --http-port $(PORT) $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format proto lock bench clean
+.PHONY: help pictures setup demo test test-slow lint format proto lock bench clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ lock: $(READY) ## resolve requirements/*.lock afresh from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK) -o requirements/dev.lock
 	$(BIN)/uv pip compile pyproject.toml --extra train $(LOCK) -c requirements/dev.lock -o requirements/train.lock
 LOCK := --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+
+pictures: $(READY) ## make the pictures of the docs; `make demo` must run
+	$(BIN)/python docs/pictures.py --address http://127.0.0.1:$(PORT)
 
 bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
 	$(BIN)/python -m benchmarks.gateway
