@@ -80,8 +80,8 @@ AUGMENTATION = Augmentation(rotation=15, shift=0.1, shear=0.1, zoom=0.2, flip=Tr
 
 RECIPES: dict[str, Recipe] = {
     "scratch": Recipe(scratch, size=150, epochs=30),
-    "feature_extraction": Recipe(feature_extraction, size=96, epochs=30),
-    "fine_tuned": Recipe(fine_tuned, size=96, epochs=15),
+    "feature_extraction": Recipe(feature_extraction, size=64, epochs=30),
+    "fine_tuned": Recipe(fine_tuned, size=64, epochs=15),
 }
 
 
@@ -115,7 +115,9 @@ def _head(run: Run, base: keras.Model) -> keras.Sequential:
         [
             keras.Input(base.output_shape[1:]),
             layers.GlobalAveragePooling2D(name="average"),
-            layers.Dropout(0.5, seed=run.options.seed, name="dropout"),
+            layers.Dropout(0.5, seed=run.options.seed, name="dropout1"),
+            layers.Dense(256, activation="relu", name="dense"),
+            layers.Dropout(0.5, seed=run.options.seed + 1, name="dropout2"),
             *run.classifier(),
         ],
         name="head",

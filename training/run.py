@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -118,6 +119,7 @@ class Run:
             ),
             callbacks=[_Record(self, phase, len(train))],
             shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
         )
 
     def record(self, phase: str, epoch: int, logs: Mapping[str, float], seconds: float, pictures: int) -> None:
