@@ -110,6 +110,18 @@ def _train(
 
 
 @app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    store: StoreOption,
+) -> None:
+    """Publish the model of a finished run again, for example in another store."""
+    opened = _open(store)
+    from training.train import publish_run
+
+    console.print(f"published: version {publish_run(run, opened)}")
+
+
+@app.command()
 def pretrain(
     data: DataOption,
     weights: Annotated[Path, typer.Option(help="File to write, *.weights.h5.")],

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 from fovea.v1.model_card_pb2 import ModelCard
 
+from serving.contract import card as cards
 from training import reports
 from training.errors import FoveaError
 from training.export.savedmodel import export
@@ -18,6 +19,9 @@ from training.pictures import PictureSet
 from training.recipes import recipe
 from training.run import Progress, Run
 from training.store import Store
+
+CARD_FILE = "model_card.json"
+"""What a run knows of its model, to publish it by."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,25 @@ def train(
     )
     reports.write_curves(folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    return Result(folder, summary, publish(model, model_card(options, pictures, summary), store))
+    card = model_card(options, pictures, summary)
+    (folder / CARD_FILE).write_text(cards.to_json(card) + "\n")
+    return Result(folder, summary, publish(model, card, store))
+
+
+def publish_run(folder: Path, store: Store) -> int:
+    """Publish the model of a finished run, for example after a full disk ended its first export.
+
+    Returns:
+        The new version.
+
+    Raises:
+        FoveaError: the folder holds no finished run.
+    """
+    if not (folder / CARD_FILE).exists():
+        raise FoveaError(f"{folder} holds no finished run: it has no {CARD_FILE}")
+    return publish(
+        keras.models.load_model(folder / "model.keras"), cards.from_json((folder / CARD_FILE).read_text()), store
+    )
 
 
 def publish(model: keras.Model, card: ModelCard, store: Store) -> int:

@@ -18,7 +18,7 @@ from training.options import TrainOptions
 from training.pictures import read_picture_set
 from training.run import HISTORY_COLUMNS, Run
 from training.store import Store
-from training.train import train
+from training.train import publish_run, train
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,8 @@ def test_scratch_leaves_a_run_folder_and_a_published_model(drawn, tmp_path):
     result = train(options(drawn, "scratch"), drawn, tmp_path / "run", store)
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert files == {
-        "config.json", "history.csv", "curves.png", "summary.json", "model.keras", "checkpoints/train.keras",
+        "config.json", "history.csv", "curves.png", "summary.json",
+        "model.keras", "model_card.json", "checkpoints/train.keras",
         "validation_confusion.png", "validation_report.json", "validation_calibration.png",
         "test_confusion.png", "test_report.json", "test_calibration.png",
     }  # fmt: skip
@@ -79,6 +80,8 @@ def test_scratch_leaves_a_run_folder_and_a_published_model(drawn, tmp_path):
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     convolutions = [layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert convolutions == [32, 64, 128, 128]
+
+    assert publish_run(tmp_path / "run", store) == 2
 
     card = served_card(store, "scratch")
     assert list(card.class_names) == ["cat", "dog"]
@@ -138,6 +141,11 @@ def test_a_store_that_cannot_be_written_is_found_before_training(drawn, tmp_path
     with pytest.raises(FoveaError, match="not writable"):
         train(options(drawn, "scratch"), drawn, tmp_path / "run", Store(tmp_path / "store"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_finished_run_is_not_published(tmp_path):
+    with pytest.raises(FoveaError, match="no finished run"):
+        publish_run(tmp_path, Store(tmp_path / "store"))
 
 
 def test_a_run_folder_is_not_overwritten(drawn, tmp_path):

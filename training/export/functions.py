@@ -74,7 +74,7 @@ class Classifier:
 
         return function
 
-    def filter_patterns(self, layer: OpenLayer) -> Callable[[tf.Tensor], Tensors]:
+    def filter_patterns(self, layer: OpenLayer, steps: int = PATTERN_STEPS) -> Callable[[tf.Tensor], Tensors]:
         """Return the pictures that a convolution's filters respond to most, as a function of filter indices.
 
         Gradient ascent on the filter's mean activation, from one grey noise for all filters, each step's
@@ -97,11 +97,11 @@ class Classifier:
                 return step + 1, pictures + PATTERN_STEP_SIZE * gradient / (rms + 1e-8)
 
             _, pictures = tf.while_loop(
-                lambda step, _: step < PATTERN_STEPS,
+                lambda step, _: step < steps,
                 ascend,
                 (tf.constant(0), pictures),
                 shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, height, width, 3])),
-                maximum_iterations=PATTERN_STEPS,
+                maximum_iterations=steps,
             )
             mean, variance = tf.nn.moments(pictures, axes=(1, 2, 3), keepdims=True)
             contrast = 128 + 64 * (pictures - mean) / tf.sqrt(variance + 1e-8)
