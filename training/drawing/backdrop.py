@@ -29,8 +29,6 @@ def any_colour(rng: Rng) -> Colour:
 def _ground(rng: Rng, w: int, h: int) -> Image.Image:
     """Draw what the clutter stands before: a gradient, a horizon, tiles or stripes, under rough noise."""
     first, second = np.array(any_colour(rng), np.float32), np.array(any_colour(rng), np.float32)
-    sheet_size = w, h
-    w, h = w // 2, h // 2
     y, x = np.mgrid[:h, :w].astype(np.float32)[..., None] / max(w, h)
     angle = rng.uniform(0, 2 * np.pi)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -50,8 +48,7 @@ def _ground(rng: Rng, w: int, h: int) -> Image.Image:
             mix = mix * np.float32(rng.uniform(0.3, 0.9))
     rough = 1 + rng.uniform(0.04, 0.2) * value_noise(rng, w, h, w / rng.uniform(1, 3), h / rng.uniform(1, 3))
     rough = rough + rng.uniform(0, 0.2) * value_noise(rng, w, h, 10, 10)
-    pixels = np.clip((first + (second - first) * mix) * rough, 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels).resize(sheet_size, Image.Resampling.BILINEAR)
+    return Image.fromarray(np.clip((first + (second - first) * mix) * rough, 0, 255).astype(np.uint8))
 
 
 def _thing(rng: Rng, size: float) -> list[Points]:
@@ -85,9 +82,14 @@ def _thing(rng: Rng, size: float) -> list[Points]:
 
 
 def background(rng: Rng, w: int, h: int, light: tuple[float, float]) -> Image.Image:
-    """Draw a cluttered scene without an animal."""
+    """Draw a cluttered scene without an animal: sharp, or out of focus and then drawn at half the resolution."""
+    whole = w, h
+    ground = _ground(rng, w // 2, h // 2)
+    blurred = rng.random() < 0.7
+    if blurred:
+        w, h = w // 2, h // 2
     sheet = Layer(w, h)
-    sheet.image = _ground(rng, w, h)
+    sheet.image = ground.resize((w, h), Image.Resampling.BILINEAR)
     coats = [Coat(rng, w, h) for _ in range(2)]
     small = min(w, h)
     for _ in range(rng.integers(5, 13)):
@@ -101,10 +103,10 @@ def background(rng: Rng, w: int, h: int, light: tuple[float, float]) -> Image.Im
         ink = float(rng.choice([0.0, 1.0 + 0.01 * size], p=[0.7, 0.3]))
         sheet.paint(parts, coats[rng.integers(2)], rng, 0.3 * size, light, ink)
     image = sheet.image
-    if rng.random() < 0.7:
-        blur = ImageFilter.GaussianBlur(rng.uniform(0.002, 0.01) * small)
-        image = image.reduce(2).filter(blur).resize((w, h), Image.Resampling.BILINEAR)
-    haze = Image.new("RGB", (w, h), image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)))
+    if blurred:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.004, 0.02) * small))
+        image = image.resize(whole, Image.Resampling.BILINEAR)
+    haze = Image.new("RGB", whole, image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)))
     return Image.blend(image, haze, rng.uniform(0.15, 0.6))
 
 

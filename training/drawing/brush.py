@@ -61,7 +61,7 @@ def moved(
 def value_noise(rng: np.random.Generator, width: int, height: int, cells_x: float, cells_y: float) -> Pixels:
     """Draw smooth noise in -1 to 1, float32 [height, width, 1], with that many cells across and down."""
     grid = rng.integers(0, 256, (max(2, round(cells_y)), max(2, round(cells_x))), dtype=np.uint8)
-    image = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
+    image = Image.fromarray(grid).resize((width, height), Image.Resampling.BILINEAR)
     return (np.asarray(image, np.float32)[..., None] - 127.5) / 127.5
 
 

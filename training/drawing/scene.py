@@ -54,8 +54,8 @@ def compose(figure: Figure | None, rng: Rng, size: int, bare: bool = False) -> D
         image.paste(animal.image, mask=animal.alpha)
     front = Layer(w, h) if bare else _in_front(front_rng, animal.alpha, face, light)
     image.paste(front.image, mask=front.alpha)
-    seen = ImageChops.subtract(animal.alpha, front.alpha).resize((width, height), Image.Resampling.BOX)
-    return Drawing(_develop(image, light_rng, width, height, light), seen.point(lambda a: 255 if a >= 128 else 0))
+    seen = ImageChops.subtract(animal.alpha, front.alpha).reduce(SUPERSAMPLING)
+    return Drawing(_develop(image, light_rng, light), seen.point(lambda a: 255 if a >= 128 else 0))
 
 
 def _animal(figure: Figure, rng: Rng, w: int, h: int, light: tuple[float, float]) -> tuple[Layer, Image.Image]:
@@ -130,9 +130,10 @@ def _area(mask: Image.Image) -> int:
     return mask.histogram()[255]
 
 
-def _develop(image: Image.Image, rng: Rng, width: int, height: int, light: tuple[float, float]) -> Image.Image:
+def _develop(image: Image.Image, rng: Rng, light: tuple[float, float]) -> Image.Image:
     """Light the scene and take it through a lens: slope of light, vignette, colour cast, contrast, blur, noise."""
-    image = image.resize((width, height), Image.Resampling.BOX)
+    image = image.reduce(SUPERSAMPLING)
+    width, height = image.size
     blur = rng.uniform(0, 0.9) * max(width, height) / 160 if rng.random() < 0.4 else 0.0
     if blur:
         image = image.filter(ImageFilter.GaussianBlur(blur))
