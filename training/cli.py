@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of labelled pictures.")]
 StoreOption = Annotated[str, typer.Option("--store", help="Model store: a folder or a bucket's address.")]
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model in the store.")]
+ServerOption = Annotated[
+    str | None, typer.Option(help="gRPC address of a model server; wait until it has loaded the version.")
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 
 
@@ -39,7 +42,7 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.
 def train(
     data: DataOption,
     store: StoreOption,
-    recipe: Annotated[str, typer.Option(help="scratch, feature_extraction or fine_tuned.")] = "scratch",
+    recipe: Annotated[str, typer.Option(help="dense, scratch, feature_extraction or fine_tuned.")] = "scratch",
     name: Annotated[str | None, typer.Option(help="Name of the model in the store; the recipe's by default.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder for the run; a new one under runs/ by default.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the recipe's number by default.")] = None,
@@ -157,9 +160,13 @@ def promote(
     model: ModelArgument,
     store: StoreOption,
     version: Annotated[int | None, typer.Option(help="The canary, else the newest, by default.")] = None,
+    server: ServerOption = None,
 ) -> None:
     """Make a loaded version the stable one."""
-    typer.echo(f"{model}: version {_open(store).promote(model, version)} is stable")
+    opened = _open(store)
+    chosen = version or opened.candidate(model)
+    _load(opened, model, chosen, server)
+    typer.echo(f"{model}: version {opened.promote(model, chosen)} is stable")
 
 
 @app.command()
@@ -167,10 +174,12 @@ def canary(
     model: ModelArgument,
     store: StoreOption,
     version: Annotated[int | None, typer.Option(help="The newest by default.")] = None,
+    server: ServerOption = None,
 ) -> None:
     """Put the label `canary` on a loaded version."""
     opened = _open(store)
     chosen = version or max(opened.versions(model), default=0)
+    _load(opened, model, chosen, server)
     opened.set_label(model, "canary", chosen)
     typer.echo(f"{model}: version {chosen} is the canary")
 
@@ -179,6 +188,20 @@ def canary(
 def rollback(model: ModelArgument, store: StoreOption) -> None:
     """Undo the last promotion of a model."""
     typer.echo(f"{model}: version {_open(store).rollback(model)} is stable again")
+
+
+def _load(store: "Store", model: str, version: int, server: str | None) -> None:
+    """See to it that the model server has loaded a version before a label moves to it."""
+    listed = store.list_version(model, version)
+    if server is not None:
+        from training.rollout import wait_until_loaded
+
+        wait_until_loaded(server, model, version)
+    elif not listed:
+        raise FoveaError(
+            f"version {version} of {model!r} was not served and is listed now; repeat this when the model server has "
+            "loaded it, or name the server with --server to wait for it"
+        )
 
 
 def _open(store: str) -> "Store":
@@ -246,7 +269,8 @@ def demo(
             console.print(f"{recipe} is trained already ({run}); remove {place} to start afresh")
             continue
         shutil.rmtree(run, ignore_errors=True)
-        _train(recipe, pictures, run, str(place / "store"), epochs=line.EPOCHS[recipe])
+        size, epochs = line.settings(recipe, len(pictures.splits["train"]))
+        _train(recipe, pictures, run, str(place / "store"), size=size, epochs=epochs)
         (run / "published").touch()
     picture = next(iter(pictures.splits["validation"])).path
     line.serve(place, ports, picture, typer.echo)

@@ -28,6 +28,25 @@ class Recipe:
         return (self.train.__doc__ or "").strip().splitlines()[0]
 
 
+def dense(run: Run) -> keras.Model:
+    """Train a fully connected net, the control that shows what convolutions buy.
+
+    The pixels side by side, a dense layer of 512, RMSprop at 1e-4.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input(run.input_shape),
+            layers.Rescaling(1 / 255, name="rescaling"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(512, activation="relu", name="dense"),
+            *run.classifier(),
+        ],
+        name="dense",
+    )
+    run.fit(model, optimizers.RMSprop(1e-4))
+    return model
+
+
 def scratch(run: Run) -> keras.Model:
     """Train a small convnet from nothing, without augmentation; with few pictures it overfits.
 
@@ -79,6 +98,7 @@ UNFROZEN = ("stage3", "features")
 AUGMENTATION = Augmentation(rotation=15, shift=0.1, shear=0.1, zoom=0.2, flip=True)
 
 RECIPES: dict[str, Recipe] = {
+    "dense": Recipe(dense, size=96, epochs=30),
     "scratch": Recipe(scratch, size=150, epochs=30),
     "feature_extraction": Recipe(feature_extraction, size=64, epochs=30),
     "fine_tuned": Recipe(fine_tuned, size=64, epochs=15),

@@ -124,11 +124,19 @@ class Store:
             self._write_config(config, model)
             return version
 
-    def set_label(self, model: str, label: str, version: int) -> None:
-        """Put a label on a published version.
+    def candidate(self, model: str) -> int:
+        """Return the version that a promotion would take: the canary, else the newest."""
+        self._check_version(model, None)
+        return self.labels(model).get(CANARY) or self.versions(model)[-1]
 
-        TensorFlow Serving refuses to move a label to a version that it has not loaded, so the version must
-        have been listed (published, or labelled otherwise) and loaded before.
+    def list_version(self, model: str, version: int) -> bool:
+        """List a published version in `models.config`, so that the model server loads it.
+
+        A label can move to it only after that: TensorFlow Serving checks labels before it loads versions, and
+        would refuse the whole configuration, again and again.
+
+        Returns:
+            Whether it was listed already.
 
         Raises:
             FoveaError: no such model or version.
@@ -136,20 +144,39 @@ class Store:
         with self._lock():
             self._check_version(model, version)
             config = self._read_config()
+            listed = self._entry(config, model).model_version_policy.specific.versions
+            if version in listed:
+                return True
+            listed[:] = sorted({*listed, version})
+            self._write_text(CONFIG_FILE, text_format.MessageToString(config))
+            return False
+
+    def set_label(self, model: str, label: str, version: int) -> None:
+        """Put a label on a listed version.
+
+        Raises:
+            FoveaError: no such model or version, or one that is not listed (see `list_version`).
+        """
+        with self._lock():
+            self._check_listed(model, version)
+            config = self._read_config()
             self._move(config, model, label, version)
             self._write_config(config, model)
 
     def promote(self, model: str, version: int | None = None) -> int:
-        """Make a version stable: the given one, else the canary, else the newest.
+        """Make a listed version stable: the given one, else `candidate`.
 
         Returns:
             The version.
+
+        Raises:
+            FoveaError: as `set_label`.
         """
         labels = self.labels(model)
         if version is None:
-            version = labels.get(CANARY) or max(self.versions(model), default=0)
+            version = self.candidate(model)
         with self._lock():
-            self._check_version(model, version)
+            self._check_listed(model, version)
             config = self._read_config()
             self._move(config, model, STABLE, version)
             if labels.get(CANARY) == version:
@@ -259,6 +286,11 @@ class Store:
             )
         if version is not None and version not in versions:
             raise FoveaError(f"model {model!r} has no version {version}; it has {', '.join(map(str, versions))}")
+
+    def _check_listed(self, model: str, version: int) -> None:
+        self._check_version(model, version)
+        if version not in self._entry(self._read_config(), model).model_version_policy.specific.versions:
+            raise FoveaError(f"version {version} of {model!r} is not listed for serving; list it and let it load first")
 
     def _remove_old_staging(self) -> None:
         folder = self._path(_STAGING)

@@ -93,7 +93,7 @@ def test_answers_over_http_follow_publishing_promotion_and_rollback(line, server
         assert train(line, "second").returncode == 0
         wait_until(lambda: classify()["model"]["version"] == 2, 30, "version 2 answers")
         assert classify("/v1/models/cats/labels/stable")["model"]["version"] == 1
-        promoted = fovea("promote", "cats", "--store", line / "store")
+        promoted = fovea("promote", "cats", "--store", line / "store", "--server", server.grpc_target)
         assert promoted.stdout.strip() == "cats: version 2 is stable"
         wait_until(
             lambda: classify("/v1/models/cats/labels/stable")["model"]["version"] == 2, 10, "stable is version 2"
@@ -103,6 +103,17 @@ def test_answers_over_http_follow_publishing_promotion_and_rollback(line, server
             lambda: classify("/v1/models/cats/labels/stable")["model"]["version"] == 1, 10, "stable is version 1 again"
         )
         assert "stable: 1" in fovea("models", "--store", line / "store").stdout
+
+        # Version 3 makes 2 the version that nothing needs any more; a label moves there in two steps.
+        assert fovea("publish", line / "first", "--store", line / "store").returncode == 0
+        refused = fovea("canary", "cats", "--store", line / "store", "--version", 2)
+        assert refused.returncode == 1
+        assert "is listed now" in refused.stderr
+        moved = fovea("canary", "cats", "--store", line / "store", "--version", 2, "--server", server.grpc_target)
+        assert moved.returncode == 0, moved.stderr
+        wait_until(
+            lambda: classify("/v1/models/cats/labels/canary")["model"]["version"] == 2, 10, "the canary is version 2"
+        )
 
 
 def test_a_killed_training_leaves_nothing_that_a_server_could_load(line, tmp_path):

@@ -49,6 +49,9 @@ def test_served_are_labelled_newest_and_the_way_back(store):
     for _ in range(4):
         publish(store)
     assert served(store) == [1, 4]
+    assert not store.list_version("cats", 3)
+    assert served(store) == [1, 3, 4]
+    assert store.list_version("cats", 3)
     store.set_label("cats", "canary", 3)
     assert served(store) == [1, 3, 4]
     store.promote("cats")
@@ -68,6 +71,7 @@ def test_promote_without_a_canary_takes_the_newest(store):
 def test_rollback_goes_back_step_by_step(store):
     for _ in range(3):
         publish(store)
+    store.list_version("cats", 2)
     store.promote("cats", 2)
     store.promote("cats", 3)
     assert store.rollback("cats") == 2
@@ -77,6 +81,15 @@ def test_rollback_goes_back_step_by_step(store):
         store.rollback("cats")
     store.promote("cats", 3)
     assert store.rollback("cats") == 1
+
+
+def test_a_label_does_not_move_to_a_version_that_no_server_loads(store):
+    for _ in range(3):
+        publish(store)
+    for move in (lambda: store.promote("cats", 2), lambda: store.set_label("cats", "canary", 2)):
+        with pytest.raises(FoveaError, match="not listed"):
+            move()
+    assert store.labels("cats") == {"stable": 1}
 
 
 def test_history_tells_every_move(store):

@@ -92,6 +92,14 @@ def test_scratch_leaves_a_run_folder_and_a_published_model(drawn, tmp_path):
     assert card.grad_cam_layer == "conv4"
 
 
+def test_a_net_without_convolutions_has_no_heat_map(drawn, tmp_path):
+    store = Store(tmp_path / "store")
+    train(options(drawn, "dense", size=32, epochs=1), drawn, tmp_path / "run", store)
+    card = served_card(store, "dense")
+    assert card.grad_cam_layer == ""
+    assert list(card.layers) == []
+
+
 def test_feature_extraction_leaves_the_base_alone_and_keeps_features(three_classes, tiny_base, tmp_path):
     store = Store(tmp_path / "store")
     given = options(three_classes, "feature_extraction", size=32, base_weights=tiny_base)
@@ -155,7 +163,7 @@ def test_a_run_folder_is_not_overwritten(drawn, tmp_path):
 
 
 def test_unknown_recipe():
-    with pytest.raises(FoveaError, match=r"'magic'; choose one of scratch"):
+    with pytest.raises(FoveaError, match=r"'magic'; choose one of dense, scratch"):
         recipes.recipe("magic")
 
 

@@ -122,7 +122,7 @@ class Classifier:
 def decode_and_resize(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Do in the graph what `serving.contract.images` does in Pillow, within a grey level on average.
 
-    EXIF orientation is not applied (TensorFlow's decoders do not read it), and WebP and TIFF are unknown.
+    EXIF orientation is not applied, since TensorFlow's decoders do not read it, and TIFF is unknown.
 
     Args:
         data: a JPEG, PNG, GIF or BMP file, string [].
