@@ -16,9 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 HEIGHT = 200
 GAP = 8
 CAPTION = 22
+DRAWN = ("cat/cat.0001.jpg", "dog/dog.0002.jpg")
 
 
 def main(
+    files: Annotated[list[Path] | None, typer.Argument(help="Pictures; by default Chelsea and two drawn ones.")] = None,
     address: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
     pictures: Annotated[Path, typer.Option(help="A drawn picture set.")] = Path("demo/drawn/pictures"),
     output: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("docs/images/overlays.png"),
@@ -26,8 +28,9 @@ def main(
     """Show each picture beside the heat maps of all models."""
     with httpx.Client(base_url=address, timeout=60) as http:
         models = [model["name"] for model in http.get("/v1/models").raise_for_status().json()["models"]]
-        shown = [(pictures / "test" / name).read_bytes() for name in ("cat/cat.0001.jpg", "dog/dog.0002.jpg")]
-        rows = [_row(http, models, data) for data in (_chelsea(), *shown)]
+        drawn = [pictures / "test" / name for name in DRAWN]
+        shown = [path.read_bytes() for path in files or drawn]
+        rows = [_row(http, models, data) for data in ([] if files else [_chelsea()]) + shown]
     output.parent.mkdir(parents=True, exist_ok=True)
     _sheet(rows).save(output)
     typer.echo(f"wrote {output}")
@@ -54,9 +57,10 @@ def _row(http: httpx.Client, models: Sequence[str], data: bytes) -> list[Image.I
 
 def _captioned(image: Image.Image, caption: str) -> Image.Image:
     image = image.convert("RGB").resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.Resampling.LANCZOS)
-    tile = Image.new("RGB", (image.width, HEIGHT + CAPTION), "white")
+    font = ImageFont.load_default(14)
+    tile = Image.new("RGB", (max(image.width, round(font.getlength(caption)) + 2), HEIGHT + CAPTION), "white")
     tile.paste(image, (0, CAPTION))
-    ImageDraw.Draw(tile).text((1, 3), caption, "black", ImageFont.load_default(14))
+    ImageDraw.Draw(tile).text((1, 3), caption, "black", font)
     return tile
 
 

@@ -126,12 +126,13 @@ def example_inputs(signature: str, card: ModelCard, row: int = 0) -> dict[str, n
 
 
 def _write_warmup(folder: str, card: ModelCard) -> None:
-    """Record one request for each signature that a person waits for; filter patterns take too long at start."""
-    layers = card.layers
+    """Record one request for each signature that is called without a person having chosen a layer.
+
+    The first call of any signature costs about half a second; over all layers that would delay a new version by
+    quarter of a minute and more.
+    """
     names = [signatures.PREDICT, signatures.CLASSIFY_BYTES, signatures.MODEL_CARD]
     names += [signatures.GRAD_CAM] if card.grad_cam_layer else []
-    names += [signatures.grad_cam(layer.name) for layer in layers if layer.grad_cam]
-    names += [signatures.activations(layer.name) for layer in layers if layer.activations]
     path = f"{folder}/{WARMUP_FILE}"
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
