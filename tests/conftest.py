@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what starts processes last."""
+    items.sort(key=lambda item: not {"e2e", "benchmarks"}.isdisjoint(item.path.parts))
+
+
 MODELS = ("tiny", "cautious", "broken")
 
 

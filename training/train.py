@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 from fovea.v1.model_card_pb2 import ModelCard
 
 from serving.contract import card as cards
@@ -73,7 +74,14 @@ def train(
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     card = model_card(options, pictures, summary)
     (folder / CARD_FILE).write_text(cards.to_json(card) + "\n")
-    return Result(folder, summary, publish(model, card, store))
+    try:
+        return Result(folder, summary, publish(model, card, store))
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error.strerror or error
+        raise FoveaError(
+            f"the export into {store.root} failed: {reason}. The trained model is kept; publish it with: "
+            f"fovea publish {folder} --store {store.root}"
+        ) from error
 
 
 def publish_run(folder: Path, store: Store) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 
 import keras
 import numpy as np
@@ -149,6 +150,27 @@ def test_a_store_that_cannot_be_written_is_found_before_training(drawn, tmp_path
     with pytest.raises(FoveaError, match="not writable"):
         train(options(drawn, "scratch"), drawn, tmp_path / "run", Store(tmp_path / "store"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system takes rights that this user lacks")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_during_the_export_loses_nothing(drawn, small_disk, tmp_path):
+    store = Store(small_disk / "store")
+    with pytest.raises(FoveaError, match=r"export .* failed: .*The trained model is kept; publish it with"):
+        train(options(drawn, "scratch", epochs=1), drawn, tmp_path / "run", store)
+    assert store.models() == []
+    assert list((small_disk / "store" / ".staging").iterdir()) == []
+    assert publish_run(tmp_path / "run", Store(tmp_path / "store")) == 1
 
 
 def test_a_folder_without_a_finished_run_is_not_published(tmp_path):
