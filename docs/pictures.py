@@ -23,7 +23,7 @@ def main(
     files: Annotated[list[Path] | None, typer.Argument(help="Pictures; by default Chelsea and two drawn ones.")] = None,
     address: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
     pictures: Annotated[Path, typer.Option(help="A drawn picture set.")] = Path("demo/drawn/pictures"),
-    output: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("docs/images/overlays.png"),
+    output: Annotated[Path, typer.Option(help="The picture file to write.")] = Path("docs/images/overlays.jpg"),
 ) -> None:
     """Show each picture beside the heat maps of all models."""
     with httpx.Client(base_url=address, timeout=60) as http:
@@ -32,7 +32,7 @@ def main(
         shown = [path.read_bytes() for path in files or drawn]
         rows = [_row(http, models, data) for data in ([] if files else [_chelsea()]) + shown]
     output.parent.mkdir(parents=True, exist_ok=True)
-    _sheet(rows).save(output)
+    _sheet(rows).save(output, quality=88)
     typer.echo(f"wrote {output}")
 
 
