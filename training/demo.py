@@ -93,8 +93,9 @@ def serve(folder: Path, ports: Ports, picture: Path, say: Callable[[str], None])
     Raises:
         FoveaError: a process did not start, or ended by itself; its log is named.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    # SIGINT too: a shell that starts a job in the background leaves it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     with ExitStack() as stack:
         logs = folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)

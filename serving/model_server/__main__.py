@@ -6,6 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+    from serving.model_server.manager import ModelManager
 
 _log = logging.getLogger("model_server")
 _GRACE_S = 5.0
@@ -110,10 +116,7 @@ def _serve(flags: argparse.Namespace) -> None:
     import tensorflow as tf
 
     from serving.model_server.config import read_config, single_model
-    from serving.model_server.errors import ServingError
-    from serving.model_server.grpc_door import create_grpc_server
     from serving.model_server.manager import ModelManager
-    from serving.model_server.rest_door import RestServer, create_app
 
     file = flags.model_config_file
     config = read_config(file) if file else single_model(flags.model_name, flags.model_base_path)
@@ -127,6 +130,20 @@ def _serve(flags: argparse.Namespace) -> None:
             gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
         ),
     )
+    try:
+        _answer(flags, manager, config)
+    finally:
+        # A thread that is still in TensorFlow when the interpreter ends aborts the process.
+        manager.close()
+
+
+def _answer(flags: argparse.Namespace, manager: "ModelManager", config: "ModelServerConfig") -> None:
+    from serving.model_server.config import read_config
+    from serving.model_server.errors import ServingError
+    from serving.model_server.grpc_door import create_grpc_server
+    from serving.model_server.rest_door import RestServer, create_app
+
+    file = flags.model_config_file
     manager.reload(config, keep_waiting=lambda: not _asked_to_stop())
     # Like the real server's, the ports open only now: what connects can be answered.
     grpc_server = create_grpc_server(manager, flags.port, flags.grpc_max_threads, flags.enable_grpc_healthcheck_service)
@@ -151,7 +168,6 @@ def _serve(flags: argparse.Namespace) -> None:
     if rest_server:
         rest_server.stop(_GRACE_S)
     grpc_stopped.wait()
-    manager.close()
 
 
 if __name__ == "__main__":
