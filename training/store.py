@@ -15,7 +15,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from training.errors import FoveaError
+from training.errors import FoveaError, reason
 
 STABLE = "stable"
 CANARY = "canary"
@@ -98,7 +98,7 @@ class Store:
         try:
             gfile.makedirs(folder)
         except (OSError, tf.errors.OpError) as error:
-            raise FoveaError(f"the store {self.root} is not writable: {_reason(error)}") from error
+            raise FoveaError(f"the store {self.root} is not writable: {reason(error)}") from error
         try:
             yield folder
         finally:
@@ -328,7 +328,3 @@ def _file_lock(path: str) -> Iterator[None]:
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)

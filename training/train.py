@@ -12,7 +12,7 @@ from fovea.v1.model_card_pb2 import ModelCard
 
 from serving.contract import card as cards
 from training import reports
-from training.errors import FoveaError
+from training.errors import FoveaError, reason
 from training.export.savedmodel import export
 from training.export.verify import verify
 from training.options import TrainOptions
@@ -77,9 +77,8 @@ def train(
     try:
         return Result(folder, summary, publish(model, card, store))
     except (OSError, tf.errors.OpError) as error:
-        reason = error.message if isinstance(error, tf.errors.OpError) else error.strerror or error
         raise FoveaError(
-            f"the export into {store.root} failed: {reason}. The trained model is kept; publish it with: "
+            f"the export into {store.root} failed: {reason(error)}. The trained model is kept; publish it with: "
             f"fovea publish {folder} --store {store.root}"
         ) from error
 
