@@ -5,7 +5,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -36,6 +35,7 @@ class Run:
         self.options = options
         self.pictures = pictures
         self._progress = progress
+        self._pixels: dict[str, Pixels] = {}
         folder.mkdir(parents=True)
         (folder / "checkpoints").mkdir()
         (folder / "config.json").write_text(json.dumps(options.to_json(), indent=2) + "\n")
@@ -60,32 +60,29 @@ class Run:
             keras.layers.Activation(activation, dtype="float32", name="probabilities"),
         ]
 
-    @cached_property
-    def pixels(self) -> Mapping[str, Pixels]:
-        """The decoded pictures of every split."""
-        return {
-            split: Pixels(
-                [picture.path for picture in group], *self.input_shape[:2], progress=self._report(f"decode {split}")
-            )
-            for split, group in self.pictures.splits.items()
-        }
+    def pixels(self, split: str) -> Pixels:
+        """Return the decoded pictures of a split, decoded when they are first asked for."""
+        if split not in self._pixels:
+            paths = [picture.path for picture in self.pictures.splits[split]]
+            self._pixels[split] = Pixels(paths, *self.input_shape[:2], progress=self._report(f"decode {split}"))
+        return self._pixels[split]
 
-    def features(self, base: keras.Model) -> Mapping[str, Features]:
-        """Return the features of a frozen base for every split, from disk if an earlier run computed them."""
+    def features(self, base: keras.Model) -> Callable[[str], Features]:
+        """Return a function that gives a split's features of a frozen base, from disk if an earlier run left them."""
 
-        def of(split: str) -> Features:
+        def features_of(split: str) -> Features:
             order = "".join(picture.digest for picture in self.pictures.splits[split])
             return cached_features(
-                base, lambda: self.pixels[split], f"{split}\t{order}", progress=self._report(f"{base.name} {split}")
+                base, lambda: self.pixels(split), f"{split}\t{order}", progress=self._report(f"{base.name} {split}")
             )
 
-        return {split: of(split) for split in self.pictures.splits}
+        return features_of
 
     def fit(
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        rows: Mapping[str, Rows] | None = None,
+        rows: Callable[[str], Rows] | None = None,
         phase: str = "train",
         epochs: int | None = None,
         augment: Augment | None = None,
@@ -95,12 +92,12 @@ class Run:
         Args:
             model: the model.
             optimizer: a new optimizer.
-            rows: what it takes, by split; the pixels by default.
+            rows: gives what it takes for a split; the pixels by default.
             phase: name of this part of the training in the history.
             epochs: how many; those of the options by default.
             augment: how to vary the training pictures.
         """
-        given = rows or self.pixels
+        rows = rows or self.pixels
         epochs = epochs or self.options.epochs
         two_classes = model.output_shape[-1] == 1
         model.compile(
@@ -108,14 +105,14 @@ class Run:
             loss="binary_crossentropy" if two_classes else "sparse_categorical_crossentropy",
             metrics=["accuracy"],
         )
-        train, batch_size = given["train"], self.options.batch_size
+        train, batch_size = rows("train"), self.options.batch_size
         labels = self.pictures.labels("train")
         model.fit(
             batches.training_batches(train, labels, batch_size, self.options.seed, epochs=epochs, augment=augment),
             steps_per_epoch=batches.steps(len(train), batch_size),
             epochs=epochs,
             validation_data=batches.evaluation_batches(
-                given["validation"], self.pictures.labels("validation"), batch_size
+                rows("validation"), self.pictures.labels("validation"), batch_size
             ),
             callbacks=[_Record(self, phase, len(train))],
             shuffle=False,
@@ -131,7 +128,7 @@ class Run:
     def predict(self, model: keras.Model, split: str) -> np.ndarray:
         """Return the probabilities of a split's pictures, float32 [n, classes]."""
         outputs = model.predict(
-            batches.evaluation_batches(self.pixels[split], self.pictures.labels(split), 64), verbose=0
+            batches.evaluation_batches(self.pixels(split), self.pictures.labels(split), 64), verbose=0
         )
         return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
 
