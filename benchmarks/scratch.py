@@ -8,9 +8,9 @@ import numpy as np
 from fovea.v1.model_card_pb2 import ModelCard
 
 from training import recipes
+from training.data.pictures import Findings, PictureSet
 from training.drawing.scene import draw
 from training.options import TrainOptions
-from training.pictures import Findings, PictureSet
 from training.run import Run
 from training.store import Store
 from training.train import publish

@@ -6,26 +6,26 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from training import batches
-from training.augmentation import Augmentation
 from training.bases import fovea_small
-from training.pictures import PictureSet
-from training.pixels import Pixels
+from training.data import batches
+from training.data.augmentation import Augmentation
+from training.data.pictures import PictureSet
+from training.data.pixels import Pixels
 
-_AUGMENTATION = Augmentation(rotation=8, shift=0.1, zoom=0.2, flip=True)
-_COLOUR_JITTER = 0.2
-_CUTOUT = 0.375
+_AUGMENTATION = Augmentation(rotation=5, shift=0.1, zoom=0.1, flip=True)
+_COLOUR_JITTER = 0.15
+_CUTOUT = 0.25
 
 
 @dataclass(frozen=True)
 class PretrainOptions:
     """How the base is trained."""
 
-    epochs: int = 24
+    epochs: int = 32
     batch_size: int = 128
     peak_learning_rate: float = 0.15
     weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.0
     size: int = 32
     seed: int = 0
     precision: str = "float32"

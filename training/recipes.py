@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers, optimizers
 
-from training.augmentation import Augmentation
 from training.bases import fovea_small
+from training.data.augmentation import Augmentation
 from training.errors import FoveaError
 from training.run import Run
 

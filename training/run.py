@@ -10,12 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from training import batches
-from training.batches import Augment, Rows
-from training.features import Features, cached_features
+from training.data import batches
+from training.data.batches import Augment, Rows
+from training.data.features import Features, cached_features
+from training.data.pictures import PictureSet
+from training.data.pixels import Pixels
 from training.options import TrainOptions
-from training.pictures import PictureSet
-from training.pixels import Pixels
 
 HISTORY_COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "pictures_per_second")
 

@@ -11,13 +11,13 @@ import tensorflow as tf
 from fovea.v1.model_card_pb2 import ModelCard
 
 from serving.contract import card as cards
-from training import reports
+from training.data.pictures import PictureSet
 from training.errors import FoveaError, reason
 from training.export.savedmodel import export
 from training.export.verify import verify
 from training.options import TrainOptions
-from training.pictures import PictureSet
 from training.recipes import recipe
+from training.reports import curves, evaluation
 from training.run import Progress, Run
 from training.store import Store
 
@@ -64,13 +64,13 @@ def train(
     model.save(folder / "model.keras")
 
     held_out = [split for split in pictures.splits if split != "train"]
-    summary = reports.write_evaluation(
+    summary = evaluation.write_evaluation(
         folder,
         pictures.class_names,
         {split: run.predict(model, split) for split in held_out},
         {split: pictures.labels(split) for split in held_out},
     )
-    reports.write_curves(folder)
+    curves.write_curves(folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     card = model_card(options, pictures, summary)
     (folder / CARD_FILE).write_text(cards.to_json(card) + "\n")

@@ -7,10 +7,10 @@ import pytest
 
 from tests.gateways import Gateway
 from tests.tiny_models import HEIGHT, WIDTH
-from training import batches
+from training.data import batches
+from training.data.pictures import read_picture_set
+from training.data.pixels import Pixels
 from training.drawing.make import make_picture_set
-from training.pictures import read_picture_set
-from training.pixels import Pixels
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from serving.contract import signatures
 from serving.contract.card import from_json
 from training import recipes
 from training.bases import fovea_small
+from training.data.pictures import read_picture_set
 from training.drawing.make import make_picture_set
 from training.errors import FoveaError
 from training.export.verify import Session
 from training.options import TrainOptions
-from training.pictures import read_picture_set
 from training.run import HISTORY_COLUMNS, Run
 from training.store import Store
 from training.train import publish_run, train

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from serving.contract import images
-from training import batches
-from training.pixels import Pixels
+from training.data import batches
+from training.data.pixels import Pixels
 
 
 @pytest.fixture

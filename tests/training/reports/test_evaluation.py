@@ -1,20 +1,16 @@
-"""Figures of reports, worked out by hand."""
+"""Calibration figures, worked out by hand."""
 
 import numpy as np
 import pytest
 
-from training import reports
-
-
-def test_smoothing():
-    np.testing.assert_allclose(reports.smooth([1, 2, 0]), [1, 1.2, 0.96])
+from training.reports import evaluation
 
 
 def test_calibration_error_is_the_weighted_gap():
     # Three answers of confidence .9, two of them right; one of .6, right.
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.4, 0.6]])
     labels = np.array([0, 1, 1, 1])
-    calibration = reports.calibrate(probabilities, labels, bins=10)
+    calibration = evaluation.calibrate(probabilities, labels, bins=10)
     np.testing.assert_allclose(calibration.confidence, [0.6, 0.9])
     np.testing.assert_allclose(calibration.accuracy, [1, 2 / 3])
     assert calibration.count.tolist() == [1, 3]
@@ -22,4 +18,4 @@ def test_calibration_error_is_the_weighted_gap():
 
 
 def test_full_confidence_falls_into_the_last_bin():
-    assert reports.calibrate(np.array([[1.0, 0.0]]), np.array([0])).error == 0
+    assert evaluation.calibrate(np.array([[1.0, 0.0]]), np.array([0])).error == 0

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import platformdirs
 
-from training.batches import Rows
+from training.data.batches import Rows
 
 BATCH_SIZE = 64
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from training.augmentation import Augmentation
+from training.data.augmentation import Augmentation
 
 SEED = tf.constant([1, 2], tf.int64)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from training.data.pictures import read_picture_set
 from training.errors import FoveaError
-from training.pictures import read_picture_set
 
 
 def names(pictures, split):

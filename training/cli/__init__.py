@@ -1,0 +1,51 @@
+"""The command `fovea`."""
+
+import errno
+import os
+import sys
+
+import typer
+
+from training.cli import data, demo, models, train
+from training.cli.console import console
+from training.errors import FoveaError
+
+# Keras reads it when it is imported, which the commands do only when they need it.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+app = typer.Typer(help="Train, publish and roll out small-data picture classifiers.", no_args_is_help=True)
+app.add_typer(data.app, name="data")
+for command in (
+    train.train,
+    train.publish,
+    train.pretrain,
+    models.models,
+    models.promote,
+    models.canary,
+    models.rollback,
+    demo.demo,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend ends in one sentence and exit code 1."""
+    try:
+        app()
+    except FoveaError as error:
+        _end(str(error))
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _end(f"no space is left on the disk, writing {error.filename or 'a temporary file'}")
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR) or isinstance(
+            error, FileExistsError
+        ):
+            _end((error.strerror and f"{error.filename}: {error.strerror}") or str(error))
+        raise
+
+
+def _end(sentence: str, code: int = 1) -> None:
+    console.print(f"fovea: {sentence}", style="red", soft_wrap=True, markup=False)
+    sys.exit(code)
