@@ -10,7 +10,6 @@ from fovea.v1.model_card_pb2 import ModelCard
 from training import recipes
 from training.data.pictures import Findings, PictureSet
 from training.drawing.scene import draw
-from training.options import TrainOptions
 from training.run import Run
 from training.store import Store
 from training.train import publish
@@ -36,8 +35,7 @@ def net(folder: Path) -> keras.Model:
     """
     keras.utils.set_random_seed(0)
     recipe = recipes.recipe(NAME)
-    options = TrainOptions(recipe=NAME, data=folder, name=NAME, size=recipe.size, epochs=recipe.epochs)
-    return recipe.train(_Untrained(folder, options, PictureSet(folder, CLASSES, {}, Findings())))
+    return recipe.train(_Untrained(folder, recipe.options(folder), PictureSet(folder, CLASSES, {}, Findings())))
 
 
 def publish_net(model: keras.Model, store: Store) -> None:

@@ -16,7 +16,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from training import recipes
+from training.data.pictures import PictureSet
 from training.errors import FoveaError
+from training.options import TrainOptions
 
 RECIPES = ("scratch", "feature_extraction", "fine_tuned")
 NEEDED_BYTES = 1_000_000_000
@@ -52,23 +55,15 @@ def workspace(root: Path, data: Path | None) -> Path:
     return root / f"{data.resolve().name}-{digest}"
 
 
-def settings(recipe: str, pictures: int) -> tuple[int | None, int | None]:
-    """Return size and epochs by which a recipe takes about two minutes at most on two cores.
-
-    Args:
-        recipe: one of RECIPES.
-        pictures: how many training pictures there are.
-
-    Returns:
-        Size and epochs; None where the recipe's own are meant.
-    """
-    match recipe:
-        case "scratch":
-            return 96, min(max(16_000 // pictures, 5), 100)
-        case "fine_tuned":
-            return None, min(max(6_000 // pictures, 2), 30)
-        case _:
-            return None, None
+def options(recipe: str, pictures: PictureSet) -> TrainOptions:
+    """Return the options by which a recipe of RECIPES takes about two minutes at most on two cores."""
+    count = len(pictures.splits["train"])
+    given: dict[str, dict[str, object]] = {
+        "scratch": {"height": 96, "width": 96, "epochs": min(max(16_000 // count, 5), 100)},
+        "feature_extraction": {"cached": True},
+        "fine_tuned": {"epochs": min(max(6_000 // count, 2), 30)},
+    }
+    return recipes.recipe(recipe).options(pictures.root, **given[recipe])
 
 
 def check_disk(folder: Path) -> None:

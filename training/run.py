@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from training import heads
 from training.data import batches
 from training.data.batches import Augment, Rows
 from training.data.features import Features, cached_features
@@ -45,20 +46,15 @@ class Run:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the pictures."""
-        return (self.options.size, self.options.size, 3)
+        return (self.options.height, self.options.width, 3)
 
     @property
     def _history(self) -> Path:
         return self.folder / "history.csv"
 
     def classifier(self) -> list[keras.layers.Layer]:
-        """Return the last layers of a net: logits, then a sigmoid for two classes or a softmax for more."""
-        classes = len(self.pictures.class_names)
-        activation, units = ("sigmoid", 1) if classes == 2 else ("softmax", classes)
-        return [
-            keras.layers.Dense(units, name="logits"),
-            keras.layers.Activation(activation, dtype="float32", name="probabilities"),
-        ]
+        """Return the last layers of a net, for the classes of the pictures."""
+        return heads.classifier(len(self.pictures.class_names))
 
     def pixels(self, split: str) -> Pixels:
         """Return the decoded pictures of a split, decoded when they are first asked for."""

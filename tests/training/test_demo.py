@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from training import demo
+from training.data.pictures import Findings, Picture, PictureSet
 from training.errors import FoveaError
 
 
@@ -32,6 +33,8 @@ def test_every_folder_has_a_workspace_of_its_own():
     assert demo.workspace(root, Path("a/pets")).name.startswith("pets-")
 
 
-@pytest.mark.parametrize(("pictures", "epochs"), [(400, 40), (2_000, 8), (100_000, 5), (10, 100)])
-def test_larger_sets_take_fewer_epochs(pictures, epochs):
-    assert demo.settings("scratch", pictures) == (96, epochs)
+@pytest.mark.parametrize(("count", "epochs"), [(400, 40), (2_000, 8), (100_000, 5), (10, 100)])
+def test_larger_sets_take_fewer_epochs(count, epochs):
+    pictures = PictureSet(Path("set"), ("cat", "dog"), {"train": [Picture(Path("p"), 0, "")] * count}, Findings())
+    options = demo.options("scratch", pictures)
+    assert (options.height, options.width, options.epochs) == (96, 96, epochs)

@@ -16,7 +16,7 @@ from training.data.pictures import read_picture_set
 from training.drawing.make import make_picture_set
 from training.errors import FoveaError
 from training.export.verify import Session
-from training.options import TrainOptions
+from training.recipes import transfer
 from training.run import HISTORY_COLUMNS, Run
 from training.store import Store
 from training.train import publish_run, train
@@ -46,9 +46,10 @@ def tiny_base(tmp_path, monkeypatch):
     return weights
 
 
-def options(pictures, recipe, **changes):
-    fields = {"recipe": recipe, "data": pictures.root, "name": recipe, "size": 94, "epochs": 2, "batch_size": 8}
-    return TrainOptions(**(fields | changes))
+def options(pictures, recipe, size=94, **changes):
+    return recipes.recipe(recipe).options(
+        pictures.root, **({"height": size, "width": size, "epochs": 2, "batch_size": 8} | changes)
+    )
 
 
 def train_only(given, pictures, folder):
@@ -109,7 +110,7 @@ def test_a_net_without_convolutions_has_no_heat_map(drawn, tmp_path):
 
 def test_feature_extraction_leaves_the_base_alone_and_keeps_features(three_classes, tiny_base, tmp_path):
     store = Store(tmp_path / "store")
-    given = options(three_classes, "feature_extraction", size=32, base_weights=tiny_base)
+    given = options(three_classes, "feature_extraction", size=32, base_weights=tiny_base, cached=True)
     train(given, three_classes, tmp_path / "run", store)
     kept = list((tmp_path / "cache").rglob("*.npy"))
     assert len(kept) == 2
@@ -126,7 +127,7 @@ def test_feature_extraction_leaves_the_base_alone_and_keeps_features(three_class
 
 
 def test_fine_tuning_moves_the_last_convolutions_only(drawn, tiny_base, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "HEAD_EPOCHS", 1)
+    monkeypatch.setattr(transfer, "HEAD_EPOCHS", 1)
     given = options(drawn, "fine_tuned", size=32, base_weights=tiny_base)
     after = train_only(given, drawn, tmp_path / "run").get_layer("fovea_small")
     assert [row["phase"] for row in history(tmp_path / "run")] == ["head", "joint", "joint"]

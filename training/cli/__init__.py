@@ -17,6 +17,7 @@ app = typer.Typer(help="Train, publish and roll out small-data picture classifie
 app.add_typer(data.app, name="data")
 for command in (
     train.train,
+    train.recipes,
     train.publish,
     train.pretrain,
     models.models,

@@ -38,8 +38,7 @@ def demo(
             console.print(f"{recipe} is trained already ({run}); remove {place} to start afresh")
             continue
         shutil.rmtree(run, ignore_errors=True)
-        size, epochs = line.settings(recipe, len(pictures.splits["train"]))
-        run_recipe(recipe, pictures, run, str(place / "store"), size=size, epochs=epochs)
+        run_recipe(line.options(recipe, pictures), pictures, run, str(place / "store"))
         (run / "published").touch()
     picture = next(iter(pictures.splits["validation"])).path
     line.serve(place, ports, picture, typer.echo)

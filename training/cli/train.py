@@ -1,8 +1,9 @@
 """Commands that train."""
 
+import re
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,67 +13,110 @@ from training.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from training.data.pictures import PictureSet
+    from training.options import TrainOptions
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 def train(
     data: DataOption,
     store: StoreOption,
-    recipe: Annotated[str, typer.Option(help="dense, scratch, feature_extraction or fine_tuned.")] = "scratch",
+    recipe: Annotated[str, typer.Option(help="Name of the recipe; `fovea recipes` lists them.")] = "scratch",
     name: Annotated[str | None, typer.Option(help="Name of the model in the store; the recipe's by default.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder for the run; a new one under runs/ by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run, if it exists.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the recipe's number by default.")] = None,
-    size: Annotated[int | None, typer.Option(min=32, max=1024, help="Height and width of the net's pictures.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    base_weights: Annotated[Path | None, typer.Option(help="Weights for the base, as `fovea pretrain` writes.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Size of the net's pictures: 150, or 160x60 for width and height.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures a step; 32 by default.")] = None,
+    base: Annotated[str | None, typer.Option(help="Pretrained base: fovea_small, vgg16, mobilenet_v2, ...")] = None,
+    base_weights: Annotated[Path | None, typer.Option(help="File of the base's weights.")] = None,
+    cached: Annotated[
+        bool, typer.Option("--cached", help="Run the base once and keep its features on disk; no augmentation.")
+    ] = False,
+    unfreeze: Annotated[
+        str | None,
+        typer.Option(help="What fine-tuning adapts: layers by the beginning of their names, or the last N."),
+    ] = None,
+    from_run: Annotated[
+        Path | None, typer.Option("--from", help="Run of feature_extraction that fine-tuning begins with.")
+    ] = None,
+    keep_best: Annotated[
+        bool | None, typer.Option("--keep-best/--keep-last", help="Which epoch's weights a phase ends with.")
+    ] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = None,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights", help="Weigh the classes of an unbalanced set against their numbers.")
+    ] = False,
+    precision: Annotated[Precision, typer.Option(help="Arithmetic; the mixed ones are for accelerators.")] = "float32",
+    metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics here.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs into the run.")] = False,
     seed: SeedOption = 0,
 ) -> None:
     """Train a classifier and publish it in the store."""
     import_tensorflow()
     from training.recipes import recipe as find_recipe
 
-    find_recipe(recipe)
-    folder = run or Path("runs") / f"{name or recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-    run_recipe(recipe, read_pictures(data, seed), folder, store, name, epochs, size, batch_size, base_weights, seed)
+    chosen = find_recipe(recipe)
+    height, width = _size(size) if size else (None, None)
+    pictures = read_pictures(data, seed)
+    options = chosen.options(
+        data,
+        name=name,
+        height=height,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+        base=base,
+        base_weights=base_weights,
+        cached=cached,
+        unfreeze=unfreeze,
+        from_run=from_run,
+        keep_best=keep_best,
+        patience=patience,
+        class_weights=class_weights,
+        precision=precision,
+        seed=seed,
+    )
+    folder = run or Path("runs") / f"{options.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    run_recipe(options, pictures, folder, store)
 
 
-def run_recipe(
-    recipe: str,
-    pictures: "PictureSet",
-    folder: Path,
-    store: str,
-    name: str | None = None,
-    epochs: int | None = None,
-    size: int | None = None,
-    batch_size: int = 32,
-    base_weights: Path | None = None,
-    seed: int = 0,
-) -> None:
+def _size(text: str) -> tuple[int, int]:
+    """Read 150 or 160x60 as height and width."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not match:
+        raise FoveaError(f"--size {text!r} is not a size; write 150, or 160x60 for width and height")
+    width, height = int(match[1]), int(match[2] or match[1])
+    if not all(16 <= side <= 1024 for side in (width, height)):
+        raise FoveaError(f"--size {text!r} is out of range; each side may have 16 to 1024 pixels")
+    return height, width
+
+
+def run_recipe(options: "TrainOptions", pictures: "PictureSet", folder: Path, store: str) -> None:
     """Train, publish, and say what came of it."""
     import_tensorflow()
-    from training.bases import FOVEA_SMALL_WEIGHTS
-    from training.options import TrainOptions
     from training.recipes import recipe as find_recipe
     from training.store import check_name
     from training.train import train as train_recipe
 
-    defaults = find_recipe(recipe)
-    options = TrainOptions(
-        recipe=recipe,
-        data=pictures.root,
-        name=name or recipe,
-        size=size or defaults.size,
-        epochs=epochs or defaults.epochs,
-        batch_size=batch_size,
-        seed=seed,
-        base_weights=base_weights or FOVEA_SMALL_WEIGHTS,
-    )
     check_name(options.name)
-    console.print(f"{recipe}: {defaults.description}", soft_wrap=True)
+    console.print(f"{options.recipe}: {find_recipe(options.recipe).description}", soft_wrap=True)
     with progress_bars() as bars:
         result = train_recipe(options, pictures, folder, open_store(store), bars)
     for measure, value in result.summary.items():
         console.print(f"{measure.replace('_', ' ')}: {value:.3f}")
     console.print(f"run: {folder}\npublished: {options.name} version {result.version}")
+
+
+def recipes() -> None:
+    """List the recipes."""
+    import_tensorflow()
+    from training.recipes import RECIPES
+
+    for recipe in RECIPES.values():
+        typer.echo(f"{recipe.name}: {recipe.description}")
 
 
 def publish(
@@ -89,9 +133,9 @@ def publish(
 def pretrain(
     data: DataOption,
     weights: Annotated[Path, typer.Option(help="File to write, *.weights.h5.")],
-    epochs: Annotated[int, typer.Option(min=1)] = 24,
+    epochs: Annotated[int, typer.Option(min=1)] = 32,
     size: Annotated[int, typer.Option(min=32)] = 32,
-    precision: Annotated[str, typer.Option(help="float32, mixed_bfloat16 or mixed_float16.")] = "float32",
+    precision: Annotated[Precision, typer.Option(help="Arithmetic; bfloat16 pays on CPUs that have it.")] = "float32",
     log: Annotated[Path | None, typer.Option(help="CSV file for the history.")] = None,
     seed: SeedOption = 0,
 ) -> None:
