@@ -1,24 +1,24 @@
 """One training run: its pictures, its folder, and the fit loop that recipes call."""
 
-import csv
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from training import heads
+from training.checkpoints import Checkpoints
 from training.data import batches
-from training.data.batches import Augment, Rows
+from training.data.batches import Augment, Mix, Rows
 from training.data.features import Features, cached_features
 from training.data.pictures import PictureSet
 from training.data.pixels import Pixels
+from training.errors import FoveaError
+from training.history import History
+from training.monitoring import Monitoring
 from training.options import TrainOptions
-
-HISTORY_COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "pictures_per_second")
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how many are done, how many there are)"""
@@ -31,26 +31,37 @@ class Run:
     state of the training under `checkpoints/`.
     """
 
-    def __init__(self, folder: Path, options: TrainOptions, pictures: PictureSet, progress: Progress | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        options: TrainOptions,
+        pictures: PictureSet,
+        progress: Progress | None = None,
+        monitoring: Monitoring | None = None,
+    ):
+        """Begin a run in a new folder, or take up the one that is there.
+
+        Raises:
+            FoveaError: the folder holds a run of other options or pictures.
+        """
         self.folder = folder
         self.options = options
         self.pictures = pictures
         self._progress = progress
+        self._monitoring = monitoring or Monitoring()
         self._pixels: dict[str, Pixels] = {}
-        folder.mkdir(parents=True)
-        (folder / "checkpoints").mkdir()
-        (folder / "config.json").write_text(json.dumps(options.to_json(), indent=2) + "\n")
-        with self._history.open("w", newline="") as file:
-            csv.writer(file).writerow(HISTORY_COLUMNS)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        config = options.to_json() | {
+            "class_names": list(pictures.class_names),
+            "data_fingerprint": pictures.fingerprint,
+        }
+        _keep_config(folder / "config.json", config)
+        self._history = History(folder / "history.csv")
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the pictures."""
         return (self.options.height, self.options.width, 3)
-
-    @property
-    def _history(self) -> Path:
-        return self.folder / "history.csv"
 
     def classifier(self) -> list[keras.layers.Layer]:
         """Return the last layers of a net, for the classes of the pictures."""
@@ -82,8 +93,10 @@ class Run:
         phase: str = "train",
         epochs: int | None = None,
         augment: Augment | None = None,
+        mix: Mix | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
-        """Train a model whose last layers are those of `classifier`.
+        """Train a model that ends in probabilities, or go on where the run was broken off.
 
         Args:
             model: the model.
@@ -92,34 +105,54 @@ class Run:
             phase: name of this part of the training in the history.
             epochs: how many; those of the options by default.
             augment: how to vary the training pictures.
+            mix: how to mix the pictures and labels of a training batch; the model must end in a softmax.
+            label_smoothing: share of a label that is spread over all classes, in 0..1.
         """
         rows = rows or self.pixels
         epochs = epochs or self.options.epochs
-        two_classes = model.output_shape[-1] == 1
-        model.compile(
-            optimizer,
-            loss="binary_crossentropy" if two_classes else "sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-        )
         train, batch_size = rows("train"), self.options.batch_size
-        labels = self.pictures.labels("train")
-        model.fit(
-            batches.training_batches(train, labels, batch_size, self.options.seed, epochs=epochs, augment=augment),
-            steps_per_epoch=batches.steps(len(train), batch_size),
-            epochs=epochs,
-            validation_data=batches.evaluation_batches(
-                rows("validation"), self.pictures.labels("validation"), batch_size
-            ),
-            callbacks=[_Record(self, phase, len(train))],
-            shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        steps_per_epoch = batches.steps(len(train), batch_size)
+        checkpoints = Checkpoints(self.folder / "checkpoints", self._history, phase, len(train), self.options)
+        one_hot = mix is not None or label_smoothing > 0
+        model.compile(optimizer, loss=_loss(model, one_hot, label_smoothing), metrics=["accuracy"])
+        done = checkpoints.restore(model, steps_per_epoch)
+        if done < epochs and not checkpoints.is_over(done):
+            classes = model.output_shape[-1]
+            data = batches.training_batches(
+                train,
+                self.pictures.labels("train"),
+                batch_size,
+                self.options.seed,
+                first_epoch=done,
+                epochs=epochs,
+                augment=augment,
+                mix=mix,
+                one_hot=classes if one_hot else None,
+            )
+            held_out = batches.evaluation_batches(
+                rows("validation"),
+                self.pictures.labels("validation"),
+                batch_size,
+                one_hot=classes if one_hot else None,
+            )
+            model.fit(
+                data,
+                steps_per_epoch=steps_per_epoch,
+                initial_epoch=done,
+                epochs=epochs,
+                validation_data=held_out,
+                class_weight=self._class_weights(),
+                callbacks=[checkpoints, *self._monitoring.callbacks(phase, len(train))],
+                shuffle=False,
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        checkpoints.finish(model)
 
-    def record(self, phase: str, epoch: int, logs: Mapping[str, float], seconds: float, pictures: int) -> None:
-        """Append an epoch to the history."""
-        values = [f"{logs[column]:.6f}" for column in HISTORY_COLUMNS[2:6]]
-        with self._history.open("a", newline="") as file:
-            csv.writer(file).writerow([phase, epoch, *values, f"{seconds:.2f}", f"{pictures / seconds:.1f}"])
+    def _class_weights(self) -> dict[int, float] | None:
+        if not self.options.class_weights:
+            return None
+        counts = np.bincount(self.pictures.labels("train"))
+        return {label: counts.sum() / (len(counts) * count) for label, count in enumerate(counts)}
 
     def predict(self, model: keras.Model, split: str) -> np.ndarray:
         """Return the probabilities of a split's pictures, float32 [n, classes]."""
@@ -135,20 +168,21 @@ class Run:
         return lambda done, total: progress(what, done, total)
 
 
-class _Record(keras.callbacks.Callback):
-    """Write history and checkpoint after every epoch."""
+def _loss(model: keras.Model, one_hot: bool, label_smoothing: float) -> keras.losses.Loss:
+    if model.output_shape[-1] == 1:
+        return keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing)
+    if one_hot:
+        return keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
+    return keras.losses.SparseCategoricalCrossentropy()
 
-    def __init__(self, run: Run, phase: str, pictures: int):
-        super().__init__()
-        self._run, self._phase, self._pictures = run, phase, pictures
-        self._started = 0.0
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._started = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        seconds = time.perf_counter() - self._started
-        unfinished = self._run.folder / "checkpoints" / f".{self._phase}.keras"
-        self.model.save(unfinished)
-        unfinished.replace(self._run.folder / "checkpoints" / f"{self._phase}.keras")
-        self._run.record(self._phase, epoch + 1, logs or {}, seconds, self._pictures)
+def _keep_config(path: Path, config: dict[str, object]) -> None:
+    if not path.exists():
+        path.write_text(json.dumps(config, indent=2) + "\n")
+        return
+    for key, before in json.loads(path.read_text()).items():
+        if before != config[key]:
+            raise FoveaError(
+                f"{path.parent} is a run with {key} {before!r}, not {config[key]!r}; "
+                "resume it as it began, or name a new folder with --run"
+            )

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import keras
@@ -15,6 +15,7 @@ from training.data.pictures import PictureSet
 from training.errors import FoveaError, reason
 from training.export.savedmodel import export
 from training.export.verify import verify
+from training.monitoring import Monitoring
 from training.options import TrainOptions
 from training.recipes import recipe
 from training.reports import curves, evaluation
@@ -23,6 +24,9 @@ from training.store import Store
 
 CARD_FILE = "model_card.json"
 """What a run knows of its model, to publish it by."""
+
+PUBLISHED_FILE = "published.json"
+"""Where a run was published: store and version."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,13 @@ class Result:
 
 
 def train(
-    options: TrainOptions, pictures: PictureSet, folder: Path, store: Store, progress: Progress | None = None
+    options: TrainOptions,
+    pictures: PictureSet,
+    folder: Path,
+    store: Store,
+    progress: Progress | None = None,
+    monitoring: Monitoring | None = None,
+    resume: bool = False,
 ) -> Result:
     """Train, write the run's folder, and publish the model.
 
@@ -47,19 +57,24 @@ def train(
         folder: a new folder for the run.
         store: where the model is published.
         progress: called as decoding and feature extraction go on.
+        monitoring: where to show how the training goes.
+        resume: go on with the run in the folder, if there is one. A run that was published stays as it is.
 
     Raises:
         FoveaError: what the user can mend.
     """
-    if folder.exists():
-        raise FoveaError(f"the run folder {folder} exists; name a new one with --run")
+    if folder.exists() and not resume:
+        raise FoveaError(f"the run folder {folder} exists; name a new one with --run, or go on with it with --resume")
     if "validation" not in pictures.splits:
         raise FoveaError(f"{pictures.root} has a train folder but no validation folder beside it")
     # Before hours of training rather than after them.
     with store.staging(options.name):
         pass
     keras.utils.set_random_seed(options.seed)
-    run = Run(folder, options, pictures, progress)
+    run = Run(folder, options, pictures, progress, monitoring)
+    if (folder / PUBLISHED_FILE).exists():
+        version = json.loads((folder / PUBLISHED_FILE).read_text())["version"]
+        return Result(folder, json.loads((folder / "summary.json").read_text()), version)
     model = recipe(options.recipe).train(run)
     model.save(folder / "model.keras")
 
@@ -75,12 +90,14 @@ def train(
     card = model_card(options, pictures, summary)
     (folder / CARD_FILE).write_text(cards.to_json(card) + "\n")
     try:
-        return Result(folder, summary, publish(model, card, store))
+        version = publish(model, card, store)
     except (OSError, tf.errors.OpError) as error:
         raise FoveaError(
             f"the export into {store.root} failed: {reason(error)}. The trained model is kept; publish it with: "
             f"fovea publish {folder} --store {store.root}"
         ) from error
+    (folder / PUBLISHED_FILE).write_text(json.dumps({"store": str(store.root), "version": version}) + "\n")
+    return Result(folder, summary, version)
 
 
 def publish_run(folder: Path, store: Store) -> int:
@@ -127,5 +144,5 @@ def model_card(options: TrainOptions, pictures: PictureSet, summary: dict[str, f
     if "test_accuracy" in summary:
         training.test_accuracy = summary["test_accuracy"]
     training.created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    training.code_version = version("fovea")
+    training.code_version = metadata.version("fovea")
     return card

@@ -16,8 +16,9 @@ from training.data.pictures import read_picture_set
 from training.drawing.make import make_picture_set
 from training.errors import FoveaError
 from training.export.verify import Session
+from training.history import COLUMNS
 from training.recipes import transfer
-from training.run import HISTORY_COLUMNS, Run
+from training.run import Run
 from training.store import Store
 from training.train import publish_run, train
 
@@ -76,13 +77,13 @@ def test_scratch_leaves_a_run_folder_and_a_published_model(drawn, tmp_path):
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert files == {
         "config.json", "history.csv", "curves.png", "summary.json",
-        "model.keras", "model_card.json", "checkpoints/train.keras",
+        "model.keras", "model_card.json", "published.json", "checkpoints/train.weights.h5",
         "validation_confusion.png", "validation_report.json", "validation_calibration.png",
         "test_confusion.png", "test_report.json", "test_calibration.png",
     }  # fmt: skip
     assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"] == "scratch"
     rows = history(tmp_path / "run")
-    assert tuple(rows[0]) == HISTORY_COLUMNS
+    assert tuple(rows[0]) == COLUMNS
     assert [row["epoch"] for row in rows] == ["1", "2"]
 
     model = keras.models.load_model(tmp_path / "run" / "model.keras")

@@ -33,12 +33,6 @@ def demo(
             make(data)
     pictures = read_pictures(data, seed=0)
     for recipe in line.RECIPES:
-        run = place / "runs" / recipe
-        if (run / "published").exists():
-            console.print(f"{recipe} is trained already ({run}); remove {place} to start afresh")
-            continue
-        shutil.rmtree(run, ignore_errors=True)
-        run_recipe(line.options(recipe, pictures), pictures, run, str(place / "store"))
-        (run / "published").touch()
+        run_recipe(line.options(recipe, pictures), pictures, place / "runs" / recipe, str(place / "store"), resume=True)
     picture = next(iter(pictures.splits["validation"])).path
     line.serve(place, ports, picture, typer.echo)

@@ -13,6 +13,7 @@ from training.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from training.data.pictures import PictureSet
+    from training.monitoring import Monitoring
     from training.options import TrainOptions
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -56,8 +57,11 @@ def train(
 ) -> None:
     """Train a classifier and publish it in the store."""
     import_tensorflow()
+    from training.monitoring import Monitoring
     from training.recipes import recipe as find_recipe
 
+    if resume and run is None:
+        raise FoveaError("--resume needs the run's folder: name it with --run")
     chosen = find_recipe(recipe)
     height, width = _size(size) if size else (None, None)
     pictures = read_pictures(data, seed)
@@ -80,7 +84,8 @@ def train(
         seed=seed,
     )
     folder = run or Path("runs") / f"{options.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    run_recipe(options, pictures, folder, store)
+    monitoring = Monitoring(metrics_port, folder / "tensorboard" if tensorboard else None)
+    run_recipe(options, pictures, folder, store, monitoring, resume)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -94,7 +99,14 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def run_recipe(options: "TrainOptions", pictures: "PictureSet", folder: Path, store: str) -> None:
+def run_recipe(
+    options: "TrainOptions",
+    pictures: "PictureSet",
+    folder: Path,
+    store: str,
+    monitoring: "Monitoring | None" = None,
+    resume: bool = False,
+) -> None:
     """Train, publish, and say what came of it."""
     import_tensorflow()
     from training.recipes import recipe as find_recipe
@@ -104,7 +116,7 @@ def run_recipe(options: "TrainOptions", pictures: "PictureSet", folder: Path, st
     check_name(options.name)
     console.print(f"{options.recipe}: {find_recipe(options.recipe).description}", soft_wrap=True)
     with progress_bars() as bars:
-        result = train_recipe(options, pictures, folder, open_store(store), bars)
+        result = train_recipe(options, pictures, folder, open_store(store), bars, monitoring, resume)
     for measure, value in result.summary.items():
         console.print(f"{measure.replace('_', ' ')}: {value:.3f}")
     console.print(f"run: {folder}\npublished: {options.name} version {result.version}")

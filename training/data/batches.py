@@ -33,6 +33,10 @@ Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(images uint8 [n,h,w,3], seed int64 [2]) -> images of the same shape."""
 
 
+Mix = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+"""(images [n,h,w,3], labels one-hot float32 [n,classes], seed int64 [2]) -> images and labels of the same shapes."""
+
+
 def training_batches(
     rows: Rows,
     labels: np.ndarray,
@@ -41,14 +45,27 @@ def training_batches(
     first_epoch: int = 0,
     epochs: int = 1,
     augment: Augment | None = None,
+    mix: Mix | None = None,
+    one_hot: int | None = None,
 ) -> tf.data.Dataset:
     """Chain the batches of some epochs, each shuffled in an order of its own.
 
     Order and augmentation of epoch k are functions of (seed, k), so a run that starts again at epoch k
     sees what an undisturbed one saw. Use with `steps_per_epoch=steps(len(rows), batch_size)`.
 
+    Args:
+        rows: what the model takes.
+        labels: class indices, [n] or [n, positions].
+        batch_size: rows in a batch; the last one of an epoch may have fewer.
+        seed: decides order and augmentation.
+        first_epoch: how many epochs are done.
+        epochs: how many epochs there are, those that are done included.
+        augment: varies the pictures of a batch.
+        mix: mixes the pictures and labels of a batch; labels are one-hot then.
+        one_hot: number of classes, if labels are to be float32 [n, classes].
+
     Returns:
-        (rows [n, *shape], labels [n]) with the last batch of an epoch possibly smaller; float32 if augmented.
+        (rows [n, *shape], labels); rows are float32 if augmented.
     """
 
     per_epoch = steps(len(rows), batch_size)
@@ -57,15 +74,18 @@ def training_batches(
         return np.random.default_rng([seed, int(epoch)]).permutation(len(rows))
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        positions = tf.numpy_function(order, [epoch], tf.int64)
+        positions = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
         positions.set_shape([len(rows)])
         batches = tf.data.Dataset.from_tensor_slices(positions).batch(batch_size)
         return batches.enumerate().map(lambda step, positions: (epoch, step, positions))
 
     def load(epoch: tf.Tensor, step: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, targets = _load(rows, labels, positions)
+        images, targets = _load(rows, labels, positions, one_hot)
+        draw = tf.stack([tf.constant(seed, tf.int64), epoch * per_epoch + step])
         if augment is not None:
-            images = augment(images, tf.stack([tf.constant(seed, tf.int64), epoch * per_epoch + step]))
+            images = augment(images, draw)
+        if mix is not None:
+            images, targets = mix(images, targets, draw)
         return images, targets
 
     return (
@@ -76,12 +96,12 @@ def training_batches(
     )
 
 
-def evaluation_batches(rows: Rows, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """Batch the rows in their own order: (rows [n, *shape], labels [n])."""
+def evaluation_batches(rows: Rows, labels: np.ndarray, batch_size: int, one_hot: int | None = None) -> tf.data.Dataset:
+    """Batch the rows in their own order: (rows [n, *shape], labels)."""
     return (
         tf.data.Dataset.range(len(rows))
         .batch(batch_size)
-        .map(lambda positions: _load(rows, labels, positions), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(lambda positions: _load(rows, labels, positions, one_hot), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
 
@@ -91,7 +111,8 @@ def steps(rows: int, batch_size: int) -> int:
     return -(-rows // batch_size)
 
 
-def _load(rows: Rows, labels: np.ndarray, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    arrays = tf.numpy_function(rows.read, [positions], rows.dtype)
+def _load(rows: Rows, labels: np.ndarray, positions: tf.Tensor, one_hot: int | None) -> tuple[tf.Tensor, tf.Tensor]:
+    arrays = tf.numpy_function(rows.read, [positions], rows.dtype, stateful=False)
     arrays.set_shape([None, *rows.shape])
-    return arrays, tf.gather(labels, positions)
+    targets = tf.gather(labels, positions)
+    return arrays, targets if one_hot is None else tf.one_hot(targets, one_hot)

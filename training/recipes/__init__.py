@@ -8,7 +8,7 @@ import keras
 
 from training.errors import FoveaError
 from training.options import TrainOptions
-from training.recipes.scratch import dense, scratch
+from training.recipes.scratch import dense, scratch, scratch_augmented
 from training.recipes.transfer import feature_extraction, fine_tuned
 from training.run import Run
 
@@ -45,6 +45,7 @@ RECIPES = {
     for recipe in (
         Recipe(dense, height=96, width=96, epochs=30),
         Recipe(scratch, height=150, width=150, epochs=30),
+        Recipe(scratch_augmented, height=150, width=150, epochs=100, keep_best=True),
         Recipe(feature_extraction, height=64, width=64, epochs=30),
         Recipe(fine_tuned, height=64, width=64, epochs=15),
     )
