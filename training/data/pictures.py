@@ -6,15 +6,21 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from serving.contract import images
 from training.errors import FoveaError
+from training.errors import reason as reason_of
 
 SPLITS = ("train", "validation", "test")
 """Names of the splits, and of the folders that hold them; `val` and `valid` mean validation too."""
+
+Look = Callable[[Path, Image.Image], None]
+"""Takes a file and the picture decoded from it; called from several threads."""
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -88,7 +94,11 @@ class PictureSet:
 
 
 def read_picture_set(
-    root: Path, seed: int = 0, validation_share: float = 0.2, progress: Callable[[int, int], None] | None = None
+    root: Path,
+    seed: int = 0,
+    validation_share: float = 0.2,
+    progress: Callable[[int, int], None] | None = None,
+    look: Look | None = None,
 ) -> PictureSet:
     """Read a folder in one of three forms, decoding every file once to find the damaged ones.
 
@@ -103,6 +113,7 @@ def read_picture_set(
         seed: decides which pictures of an unsplit folder become validation pictures.
         validation_share: share of each class that does, in 0..1.
         progress: called with (files done, files in all).
+        look: called with each readable picture while it is decoded.
 
     Raises:
         FoveaError: no such folder, no pictures, fewer than two classes, a class without pictures in
@@ -110,12 +121,12 @@ def read_picture_set(
     """
     if not root.is_dir():
         raise FoveaError(f"there is no folder {root}; --data takes a folder of class folders with pictures")
-    files, presplit = _find_files(root)
+    files, presplit = find_files(root)
     class_names = tuple(sorted({label for labels in files.values() for label in labels}))
-    _check_classes(root, files, class_names)
+    _check_classes(root, files, presplit)
 
     paths = [path for labels in files.values() for group in labels.values() for path in group]
-    digests, unreadable = _examine(paths, progress)
+    digests, unreadable = _examine_all(paths, progress, look)
     splits: dict[str, list[Picture]] = {}
     for split, labels in files.items():
         splits[split] = [
@@ -132,8 +143,12 @@ def read_picture_set(
     return PictureSet(root, class_names, splits, Findings(unreadable, *_duplicates(splits)))
 
 
-def _find_files(root: Path) -> tuple[dict[str, dict[str, list[Path]]], bool]:
-    """Return the files by split and class name, and whether the folder itself says the split."""
+def find_files(root: Path) -> tuple[dict[str, dict[str, list[Path]]], bool]:
+    """Find the picture files of a folder in one of the forms of `read_picture_set`, in the order of their numbers.
+
+    Returns:
+        (files by split and class name, all in train for an unsplit folder; whether the folder itself says the split).
+    """
     folders = {entry.name: entry for entry in _folders(root)}
     split_folders = {
         _SPLIT_FOLDERS[name.lower()]: path for name, path in folders.items() if name.lower() in _SPLIT_FOLDERS
@@ -172,39 +187,52 @@ def _natural_order(path: Path) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
-def _check_classes(root: Path, files: dict[str, dict[str, list[Path]]], class_names: tuple[str, ...]) -> None:
+def _check_classes(root: Path, files: dict[str, dict[str, list[Path]]], presplit: bool) -> None:
     if not any(group for labels in files.values() for group in labels.values()):
         raise FoveaError(
             f"no pictures in {root}; expected train/CLASS/*.jpg and validation/CLASS/*.jpg, CLASS/*.jpg, or CLASS.0.jpg"
         )
+    train = sorted(files["train"])
     for split, labels in files.items():
         for label, group in labels.items():
             if not group:
-                raise FoveaError(f"class {label!r} has no pictures in {split}: fill its folder or remove it")
-    if unknown := sorted(set(class_names) - set(files["train"])):
-        raise FoveaError(
-            f"class {unknown[0]!r} is in another split but not in train; train knows {sorted(files['train'])}"
-        )
-    if len(class_names) < 2:
-        raise FoveaError(f"{root} has only the class {class_names[0]!r}; a classifier needs at least two")
+                place = root / split if presplit else root
+                raise FoveaError(f"class {label!r} has no pictures in {place}: fill its folder or remove it")
+            if label not in files["train"]:
+                raise FoveaError(
+                    f"class {label!r} is in {split} but not in train, which has {', '.join(train) or 'no class'}: "
+                    f"give train pictures of it, or remove it from {split}"
+                )
+    if len(train) < 2:
+        raise FoveaError(f"{root} has only the class {train[0]!r}; a classifier needs at least two")
 
 
-def _examine(
-    paths: Sequence[Path], progress: Callable[[int, int], None] | None
+def examine(path: Path, look: Look | None = None) -> tuple[str, str | None]:
+    """Read and decode a file.
+
+    Returns:
+        (SHA-256 of its bytes, None), or ("", the reason) if it cannot be read or decoded.
+    """
+    try:
+        data = path.read_bytes()
+        image = images.decode(data)
+    except images.UndecodableImageError as error:
+        return "", str(error)
+    except OSError as error:
+        return "", reason_of(error)
+    if look:
+        look(path, image)
+    return hashlib.sha256(data).hexdigest(), None
+
+
+def _examine_all(
+    paths: Sequence[Path], progress: Callable[[int, int], None] | None, look: Look | None
 ) -> tuple[dict[Path, str], dict[Path, str]]:
     """Return every file's digest, and why the damaged ones cannot be decoded."""
-
-    def examine(path: Path) -> tuple[str, str | None]:
-        data = path.read_bytes()
-        try:
-            images.decode(data)
-        except images.UndecodableImageError as error:
-            return hashlib.sha256(data).hexdigest(), str(error)
-        return hashlib.sha256(data).hexdigest(), None
-
     digests, unreadable = {}, {}
     with ThreadPoolExecutor() as pool:
-        for done, (path, (digest, reason)) in enumerate(zip(paths, pool.map(examine, paths), strict=True), start=1):
+        examined = pool.map(examine, paths, repeat(look))
+        for done, (path, (digest, reason)) in enumerate(zip(paths, examined, strict=True), start=1):
             digests[path] = digest
             if reason is not None:
                 unreadable[path] = reason

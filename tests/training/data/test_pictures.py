@@ -1,5 +1,7 @@
 """Reading picture folders."""
 
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,30 @@ def test_unreadable_files_are_named_and_left_out(split_folders):
     assert any(str(text) in sentence for sentence in sentences)
 
 
+def test_file_that_cannot_be_read_is_left_out(split_folders, monkeypatch):
+    locked = split_folders / "train" / "cat" / "0.png"
+    read_bytes = Path.read_bytes
+
+    def read(path):
+        # A superuser's tests cannot take their own permission to read away.
+        if path == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    pictures = read_picture_set(split_folders)
+    assert pictures.findings.unreadable == {locked: "Permission denied"}
+    assert len(pictures.splits["train"]) == 5
+
+
+def test_every_readable_picture_is_looked_at(split_folders):
+    (split_folders / "train" / "cat" / "0.png").write_bytes(b"no picture")
+    seen = {}
+    pictures = read_picture_set(split_folders, look=lambda path, image: seen.update({path: image.size}))
+    assert set(seen) == {picture.path for split in pictures.splits.values() for picture in split}
+    assert set(seen.values()) == {(20, 16)}
+
+
 def test_duplicates_are_named_within_and_across_splits(split_folders):
     original = split_folders / "train" / "cat" / "0.png"
     (split_folders / "train" / "cat" / "9.png").write_bytes(original.read_bytes())
@@ -128,11 +154,22 @@ class TestRefused:
 
     def test_empty_class_folder(self, split_folders):
         (split_folders / "train" / "fish").mkdir()
-        self.refuse(split_folders, "'fish'", "train")
+        self.refuse(split_folders, "'fish'", "no pictures", str(split_folders / "train"), "fill")
+
+    def test_empty_class_folder_of_an_unsplit_set(self, tmp_path, save_picture):
+        for label in ("cat", "dog"):
+            save_picture(tmp_path / label / "0.png")
+        (tmp_path / "fish").mkdir()
+        self.refuse(tmp_path, "'fish'", f"no pictures in {tmp_path}:")
 
     def test_class_that_train_does_not_have(self, split_folders, save_picture):
         save_picture(split_folders / "validation" / "fish" / "0.png", 77)
-        self.refuse(split_folders, "'fish'", "not in train")
+        self.refuse(split_folders, "'fish' is in validation but not in train", "cat, dog")
+
+    def test_train_without_classes(self, split_folders):
+        shutil.rmtree(split_folders / "train")
+        (split_folders / "train").mkdir()
+        self.refuse(split_folders, "'cat' is in validation but not in train", "no class")
 
     def test_class_without_readable_pictures(self, split_folders):
         for path in (split_folders / "train" / "dog").iterdir():
