@@ -1,12 +1,18 @@
 """Commands on picture sets."""
 
+import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from training.cli.console import SeedOption, progress_bars
+from training.cli.console import SeedOption, console, progress_bars
 from training.errors import FoveaError
+
+LINES_OF_A_KIND = 10
+"""So many files with the same thing wrong with them are named on the console."""
 
 app = typer.Typer(help="Make, check and fetch picture sets.", no_args_is_help=True)
 
@@ -39,3 +45,46 @@ def make(
             )
     except ValueError as error:
         raise FoveaError(str(error)) from error
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of labelled pictures.")],
+    report: Annotated[
+        Path | None, typer.Option("--json", help="File for everything that was found; - for standard output.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="PNG file for a contact sheet.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Say what a picture set holds and what is wrong with it; exit code 1 if it cannot be trained on."""
+    from training.data.check import check_picture_set
+
+    try:
+        with progress_bars() as bars:
+            found = check_picture_set(folder, seed, lambda done, total: bars("read pictures", done, total))
+    except FoveaError as error:
+        _write_json(report, {"trainable": False, "folder": str(folder), "reason": str(error)})
+        raise
+    for line in found.summary():
+        console.print(line, soft_wrap=True, markup=False)
+    _warn(found.warnings(LINES_OF_A_KIND))
+    _write_json(report, found.as_json())
+    if sheet is not None:
+        from training.data.contact_sheet import draw_contact_sheet
+
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        draw_contact_sheet(found).save(sheet, "PNG")
+
+
+def _write_json(file: Path | None, values: dict[str, Any]) -> None:
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    if file == Path("-"):
+        sys.stdout.write(text)
+    elif file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def _warn(lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(line, style="yellow", soft_wrap=True, markup=False)

@@ -54,13 +54,27 @@ class Findings:
     cross_split_duplicates: Sequence[tuple[Path, Path]] = ()
     """Pairs of equal files in two splits: what is measured on one was seen in the other."""
 
-    def sentences(self) -> list[str]:
-        """Say each finding in one line that names the files."""
+    def sentences(self, limit: int | None = None) -> list[str]:
+        """Say each finding in one line that names the files.
+
+        Args:
+            limit: the most lines of a kind; all by default.
+        """
         return [
-            *(f"unreadable, left out: {path} ({reason})" for path, reason in self.unreadable.items()),
-            *(f"duplicate: {second} equals {first}" for first, second in self.duplicates),
-            *(f"duplicate across splits: {second} equals {first}" for first, second in self.cross_split_duplicates),
+            *some("unreadable, left out", [f"{path} ({reason})" for path, reason in self.unreadable.items()], limit),
+            *some("duplicate", _equal(self.duplicates), limit),
+            *some("duplicate across splits", _equal(self.cross_split_duplicates), limit),
         ]
+
+
+def some(kind: str, findings: Sequence[str], limit: int | None) -> list[str]:
+    """Return a line for each finding of a kind, or for the first ones and how many more there are."""
+    lines = [f"{kind}: {finding}" for finding in findings[:limit]]
+    return lines if len(lines) == len(findings) else [*lines, f"{kind}: and {len(findings) - len(lines)} more"]
+
+
+def _equal(pairs: Iterable[tuple[Path, Path]]) -> list[str]:
+    return [f"{second} equals {first}" for first, second in pairs]
 
 
 @dataclass(frozen=True)
