@@ -88,3 +88,31 @@ def _write_json(file: Path | None, values: dict[str, Any]) -> None:
 def _warn(lines: Sequence[str]) -> None:
     for line in lines:
         console.print(line, style="yellow", soft_wrap=True, markup=False)
+
+
+@app.command()
+def subset(
+    source: Annotated[Path, typer.Argument(help="Class folders, or a flat folder of CLASS.0.jpg, CLASS.1.jpg.")],
+    target: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
+    train: Annotated[int, typer.Option(min=1, help="Training pictures per class.")] = 1000,
+    validation: Annotated[int, typer.Option(min=1, help="Validation pictures per class.")] = 500,
+    test: Annotated[int, typer.Option(min=0, help="Test pictures per class.")] = 500,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Choose by the seed; by the numbers in the names otherwise.")
+    ] = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Copy a small split out of a large unsplit folder."""
+    from training.data.subset import make_subset
+
+    counts = {"train": train, "validation": validation, "test": test}
+    with progress_bars() as bars:
+        made = make_subset(
+            source, target, counts, seed if shuffle else None, lambda done, total: bars("copy", done, total)
+        )
+    if made.unreadable:
+        _warn([f"unreadable pictures passed over: {len(made.unreadable)}"])
+    if made.duplicates:
+        _warn([f"copies of other pictures passed over: {len(made.duplicates)}"])
+    told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
+    console.print(f"written: {target} with {told} per class", soft_wrap=True, markup=False)
