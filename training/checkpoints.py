@@ -7,6 +7,7 @@ from time import perf_counter
 import keras
 import numpy as np
 
+from training.cluster import Cluster
 from training.history import History
 from training.options import TrainOptions
 
@@ -19,11 +20,14 @@ class Checkpoints(keras.callbacks.Callback):
     is newer than it is forgotten and made again.
     """
 
-    def __init__(self, folder: Path, history: History, phase: str, pictures: int, options: TrainOptions):
+    def __init__(
+        self, folder: Path, history: History, phase: str, pictures: int, options: TrainOptions, cluster: Cluster
+    ):
         super().__init__()
         self._last = folder / f"{phase}.weights.h5"
         self._best = folder / f"{phase}.best.weights.h5"
         self._history, self._phase, self._pictures, self._options = history, phase, pictures, options
+        self._cluster = cluster
         self._started = 0.0
 
     def restore(self, model: keras.Model, steps_per_epoch: int) -> int:
@@ -32,7 +36,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self._last.exists():
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self._last)
-            done = int(model.optimizer.iterations) // steps_per_epoch
+            done = int(model.optimizer.iterations.numpy()) // steps_per_epoch
         self._history.cut(self._phase, done)
         return done
 
@@ -66,6 +70,5 @@ class Checkpoints(keras.callbacks.Callback):
         return epochs - self._history.best_epoch(self._phase)
 
     def _save(self, path: Path) -> None:
-        unfinished = path.with_name(f".{path.name}")
-        self.model.save_weights(unfinished)
-        unfinished.replace(path)
+        with self._cluster.writing(path) as unfinished:
+            self.model.save_weights(unfinished)

@@ -11,8 +11,14 @@ MEASURES = COLUMNS[2:6]
 class History:
     """`history.csv` of a run, whole at any moment."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, write: bool = True):
+        """Read the history if there is one.
+
+        Args:
+            path: the file.
+            write: whether to keep the file current; otherwise the history lives in memory.
+        """
+        self._path, self._may_write = path, write
         self._rows: list[dict[str, str]] = []
         if path.exists():
             with path.open(newline="") as file:
@@ -38,6 +44,8 @@ class History:
         return int(max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))["epoch"])
 
     def _write(self) -> None:
+        if not self._may_write:
+            return
         unfinished = self._path.with_suffix(".unfinished")
         with unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)

@@ -10,6 +10,7 @@ import numpy as np
 
 from training import heads
 from training.checkpoints import Checkpoints
+from training.cluster import Cluster
 from training.data import batches
 from training.data.batches import Augment, Mix, Rows
 from training.data.features import Features, cached_features
@@ -38,6 +39,7 @@ class Run:
         pictures: PictureSet,
         progress: Progress | None = None,
         monitoring: Monitoring | None = None,
+        cluster: Cluster | None = None,
     ):
         """Begin a run in a new folder, or take up the one that is there.
 
@@ -49,14 +51,16 @@ class Run:
         self.pictures = pictures
         self._progress = progress
         self._monitoring = monitoring or Monitoring()
+        self._cluster = cluster or Cluster()
         self._pixels: dict[str, Pixels] = {}
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if self._cluster.is_chief:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         config = options.to_json() | {
             "class_names": list(pictures.class_names),
             "data_fingerprint": pictures.fingerprint,
         }
-        _keep_config(folder / "config.json", config)
-        self._history = History(folder / "history.csv")
+        _keep_config(folder / "config.json", config, self._cluster.is_chief)
+        self._history = History(folder / "history.csv", self._cluster.is_chief)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -111,11 +115,17 @@ class Run:
         rows = rows or self.pixels
         epochs = epochs or self.options.epochs
         train, batch_size = rows("train"), self.options.batch_size
-        steps_per_epoch = batches.steps(len(train), batch_size)
-        checkpoints = Checkpoints(self.folder / "checkpoints", self._history, phase, len(train), self.options)
+        # Workers share whole batches: of a smaller last one, some could be left without a picture.
+        whole = self._cluster.size > 1
+        self._cluster.check_batch_size(batch_size, len(train))
+        steps_per_epoch = batches.steps(len(train), batch_size, whole)
+        checkpoints = Checkpoints(
+            self.folder / "checkpoints", self._history, phase, len(train), self.options, self._cluster
+        )
         one_hot = mix is not None or label_smoothing > 0
         model.compile(optimizer, loss=_loss(model, one_hot, label_smoothing), metrics=["accuracy"])
         done = checkpoints.restore(model, steps_per_epoch)
+        self._cluster.check_same("the epochs that are done", done)
         if done < epochs and not checkpoints.is_over(done):
             classes = model.output_shape[-1]
             data = batches.training_batches(
@@ -128,6 +138,7 @@ class Run:
                 augment=augment,
                 mix=mix,
                 one_hot=classes if one_hot else None,
+                whole=whole,
             )
             held_out = batches.evaluation_batches(
                 rows("validation"),
@@ -135,17 +146,18 @@ class Run:
                 batch_size,
                 one_hot=classes if one_hot else None,
             )
-            model.fit(
+            self._cluster.fit(
+                model,
                 data,
-                steps_per_epoch=steps_per_epoch,
-                initial_epoch=done,
-                epochs=epochs,
-                validation_data=held_out,
-                class_weight=self._class_weights(),
-                callbacks=[checkpoints, *self._monitoring.callbacks(phase, len(train))],
-                shuffle=False,
-                verbose=1 if sys.stdout.isatty() else 2,
+                steps_per_epoch,
+                done,
+                epochs,
+                held_out,
+                self._class_weights(),
+                [checkpoints, *self._monitoring.callbacks(phase, len(train))],
+                verbose=(1 if sys.stdout.isatty() else 2) if self._cluster.is_chief else 0,
             )
+            self._cluster.check_same("the steps that were made", int(model.optimizer.iterations.numpy()))
         checkpoints.finish(model)
 
     def _class_weights(self) -> dict[int, float] | None:
@@ -176,9 +188,10 @@ def _loss(model: keras.Model, one_hot: bool, label_smoothing: float) -> keras.lo
     return keras.losses.SparseCategoricalCrossentropy()
 
 
-def _keep_config(path: Path, config: dict[str, object]) -> None:
+def _keep_config(path: Path, config: dict[str, object], is_chief: bool) -> None:
     if not path.exists():
-        path.write_text(json.dumps(config, indent=2) + "\n")
+        if is_chief:
+            path.write_text(json.dumps(config, indent=2) + "\n")
         return
     for key, before in json.loads(path.read_text()).items():
         if before != config[key]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from fovea.v1.model_card_pb2 import ModelCard
 
 from serving.contract import card as cards
+from training.cluster import Cluster
 from training.data.pictures import PictureSet
 from training.errors import FoveaError, reason
 from training.export.savedmodel import export
@@ -48,6 +49,7 @@ def train(
     progress: Progress | None = None,
     monitoring: Monitoring | None = None,
     resume: bool = False,
+    cluster: Cluster | None = None,
 ) -> Result:
     """Train, write the run's folder, and publish the model.
 
@@ -59,11 +61,13 @@ def train(
         progress: called as decoding and feature extraction go on.
         monitoring: where to show how the training goes.
         resume: go on with the run in the folder, if there is one. A run that was published stays as it is.
+        cluster: the workers that train together; the chief alone reports and publishes.
 
     Raises:
         FoveaError: what the user can mend.
     """
-    if folder.exists() and not resume:
+    cluster = cluster or Cluster()
+    if folder.exists() and not resume and cluster.is_chief:
         raise FoveaError(f"the run folder {folder} exists; name a new one with --run, or go on with it with --resume")
     if "validation" not in pictures.splits:
         raise FoveaError(f"{pictures.root} has a train folder but no validation folder beside it")
@@ -71,12 +75,19 @@ def train(
     with store.staging(options.name):
         pass
     keras.utils.set_random_seed(options.seed)
-    run = Run(folder, options, pictures, progress, monitoring)
+    run = Run(folder, options, pictures, progress, monitoring, cluster)
     if (folder / PUBLISHED_FILE).exists():
         version = json.loads((folder / PUBLISHED_FILE).read_text())["version"]
         return Result(folder, json.loads((folder / "summary.json").read_text()), version)
-    model = recipe(options.recipe).train(run)
-    model.save(folder / "model.keras")
+    with cluster.scope():
+        model = recipe(options.recipe).train(run)
+        with cluster.writing(folder / "model.keras") as unfinished:
+            model.save(unfinished)
+    if not cluster.is_chief:
+        return Result(folder, {}, 0)
+    if cluster.size > 1:
+        # What the other workers mirror would need them for every prediction.
+        model = keras.models.load_model(folder / "model.keras")
 
     held_out = [split for split in pictures.splits if split != "train"]
     summary = evaluation.write_evaluation(

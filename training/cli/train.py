@@ -13,6 +13,7 @@ from training.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from training.data.pictures import PictureSet
+    from training.cluster import Cluster
     from training.monitoring import Monitoring
     from training.options import TrainOptions
 
@@ -57,9 +58,13 @@ def train(
 ) -> None:
     """Train a classifier and publish it in the store."""
     import_tensorflow()
+    from training.cluster import Cluster
     from training.monitoring import Monitoring
     from training.recipes import recipe as find_recipe
 
+    cluster = Cluster.from_environment()
+    if cluster.size > 1 and run is None:
+        raise FoveaError("with several workers the run needs a folder that all share: name it with --run")
     if resume and run is None:
         raise FoveaError("--resume needs the run's folder: name it with --run")
     chosen = find_recipe(recipe)
@@ -85,7 +90,7 @@ def train(
     )
     folder = run or Path("runs") / f"{options.name}-{datetime.now():%Y%m%d-%H%M%S}"
     monitoring = Monitoring(metrics_port, folder / "tensorboard" if tensorboard else None)
-    run_recipe(options, pictures, folder, store, monitoring, resume)
+    run_recipe(options, pictures, folder, store, monitoring, resume, cluster)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -106,6 +111,7 @@ def run_recipe(
     store: str,
     monitoring: "Monitoring | None" = None,
     resume: bool = False,
+    cluster: "Cluster | None" = None,
 ) -> None:
     """Train, publish, and say what came of it."""
     import_tensorflow()
@@ -116,7 +122,10 @@ def run_recipe(
     check_name(options.name)
     console.print(f"{options.recipe}: {find_recipe(options.recipe).description}", soft_wrap=True)
     with progress_bars() as bars:
-        result = train_recipe(options, pictures, folder, open_store(store), bars, monitoring, resume)
+        result = train_recipe(options, pictures, folder, open_store(store), bars, monitoring, resume, cluster)
+    if cluster is not None and not cluster.is_chief:
+        console.print("this worker is done; the chief reports and publishes")
+        return
     for measure, value in result.summary.items():
         console.print(f"{measure.replace('_', ' ')}: {value:.3f}")
     console.print(f"run: {folder}\npublished: {options.name} version {result.version}")

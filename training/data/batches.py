@@ -47,11 +47,12 @@ def training_batches(
     augment: Augment | None = None,
     mix: Mix | None = None,
     one_hot: int | None = None,
+    whole: bool = False,
 ) -> tf.data.Dataset:
     """Chain the batches of some epochs, each shuffled in an order of its own.
 
     Order and augmentation of epoch k are functions of (seed, k), so a run that starts again at epoch k
-    sees what an undisturbed one saw. Use with `steps_per_epoch=steps(len(rows), batch_size)`.
+    sees what an undisturbed one saw. Use with `steps_per_epoch=steps(len(rows), batch_size, whole)`.
 
     Args:
         rows: what the model takes.
@@ -63,12 +64,13 @@ def training_batches(
         augment: varies the pictures of a batch.
         mix: mixes the pictures and labels of a batch; labels are one-hot then.
         one_hot: number of classes, if labels are to be float32 [n, classes].
+        whole: leave out what does not fill a batch at the end of an epoch.
 
     Returns:
         (rows [n, *shape], labels); rows are float32 if augmented.
     """
 
-    per_epoch = steps(len(rows), batch_size)
+    per_epoch = steps(len(rows), batch_size, whole)
 
     def order(epoch: np.ndarray) -> np.ndarray:
         return np.random.default_rng([seed, int(epoch)]).permutation(len(rows))
@@ -76,7 +78,7 @@ def training_batches(
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         positions = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
         positions.set_shape([len(rows)])
-        batches = tf.data.Dataset.from_tensor_slices(positions).batch(batch_size)
+        batches = tf.data.Dataset.from_tensor_slices(positions).batch(batch_size, drop_remainder=whole)
         return batches.enumerate().map(lambda step, positions: (epoch, step, positions))
 
     def load(epoch: tf.Tensor, step: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -106,9 +108,9 @@ def evaluation_batches(rows: Rows, labels: np.ndarray, batch_size: int, one_hot:
     )
 
 
-def steps(rows: int, batch_size: int) -> int:
-    """Return how many batches an epoch has."""
-    return -(-rows // batch_size)
+def steps(rows: int, batch_size: int, whole: bool = False) -> int:
+    """Return how many batches an epoch has, or how many whole ones."""
+    return rows // batch_size if whole else -(-rows // batch_size)
 
 
 def _load(rows: Rows, labels: np.ndarray, positions: tf.Tensor, one_hot: int | None) -> tuple[tf.Tensor, tf.Tensor]:
