@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -116,3 +116,33 @@ def subset(
         _warn([f"copies of other pictures passed over: {len(made.duplicates)}"])
     told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
     console.print(f"written: {target} with {told} per class", soft_wrap=True, markup=False)
+
+
+@app.command()
+def fetch(
+    name: Annotated[Literal["cats-vs-dogs"], typer.Argument(help="Name of the archive.")],
+    target: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
+    url: Annotated[str | None, typer.Option(help="Address of a mirror; the archive's own by default.")] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="The archive as a file on this machine, instead of a download.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 that the archive must have; the known one for its own address.")
+    ] = None,
+) -> None:
+    """Download a public picture archive and unpack it into class folders; goes on with a broken download."""
+    from training.data.fetch import ARCHIVES, fetch, read_record
+
+    if url is not None and archive is not None:
+        raise FoveaError("--url and --archive exclude each other: name one place that the archive comes from")
+    if read_record(target):
+        console.print(f"{target} is there already", soft_wrap=True, markup=False)
+        return
+    with progress_bars() as bars:
+        fetched = fetch(name, target, url, sha256, archive, bars)
+    if sha256 is None and fetched.sha256 != ARCHIVES[name].sha256:
+        _warn([f"not the archive that is known by its SHA-256; this one has {fetched.sha256}"])
+    if fetched.left_out:
+        _warn([f"broken pictures left out: {len(fetched.left_out)}"])
+    counts = ", ".join(f"{count} {label}" for label, count in fetched.pictures.items())
+    console.print(f"written: {target} with {counts}", soft_wrap=True, markup=False)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from training.data.near_duplicates import NEAR, nearest, perceptual_hash
-from training.data.pictures import PictureSet, read_picture_set, some
+from training.data.pictures import Picture, PictureSet, read_picture_set, some
 
 SMALL_SIDE = 32
 """Pictures with a side below this many pixels are counted as small: the bases see little in them."""
@@ -160,8 +160,8 @@ def check_picture_set(root: Path, seed: int = 0, progress: Callable[[int, int], 
 
 
 def _near_duplicates(pictures: PictureSet, hashes: dict[Path, np.ndarray]) -> list[NearDuplicate]:
-    found = []
-    earlier = []
+    found: list[NearDuplicate] = []
+    earlier: list[Picture] = []
     for split in pictures.splits.values():
         if earlier and split:
             others = np.array([hashes[picture.path] for picture in earlier])
