@@ -5,6 +5,8 @@ from pathlib import Path
 import keras
 from keras import layers
 
+from training.nets import convolution, residual_block
+
 FOVEA_SMALL_WEIGHTS = Path(__file__).parent / "weights" / "fovea_small.weights.h5"
 
 
@@ -24,10 +26,10 @@ def fovea_small(height: int, width: int, weights: Path | None = FOVEA_SMALL_WEIG
     """
     inputs = keras.Input((height, width, 3), name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(inputs)
-    x = _convolution(x, 32, 1, "stem")
+    x = convolution(x, 32, 1, "stem")
     x = layers.ReLU(name="stem_relu")(x)
     for stage, channels in enumerate((64, 128, 256), start=1):
-        x = _residual_block(x, channels, f"stage{stage}")
+        x = residual_block(x, channels, f"stage{stage}")
     # The last convolution ends in its own ReLU, with no normalisation behind it: its maps are what the head
     # averages, and so what Grad-CAM weighs.
     x = layers.Conv2D(512, 1, activation="relu", kernel_initializer="he_normal", name="features")(x)
@@ -35,19 +37,3 @@ def fovea_small(height: int, width: int, weights: Path | None = FOVEA_SMALL_WEIG
     if weights is not None:
         base.load_weights(weights)
     return base
-
-
-def _residual_block(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:
-    shortcut = _convolution(x, channels, 2, f"{name}_shortcut", kernel=1)
-    x = _convolution(x, channels, 2, f"{name}_conv1")
-    x = layers.ReLU(name=f"{name}_relu1")(x)
-    x = _convolution(x, channels, 1, f"{name}_conv2")
-    x = layers.Add(name=f"{name}_add")([x, shortcut])
-    return layers.ReLU(name=f"{name}_relu2")(x)
-
-
-def _convolution(x: keras.KerasTensor, channels: int, strides: int, name: str, kernel: int = 3) -> keras.KerasTensor:
-    x = layers.Conv2D(
-        channels, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
-    )(x)
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)

@@ -4,17 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from training.bases import fovea_small
 from training.data import batches
 from training.data.augmentation import Augmentation
 from training.data.pictures import PictureSet
 from training.data.pixels import Pixels
+from training.nets import one_cycle
 
-_AUGMENTATION = Augmentation(rotation=5, shift=0.1, zoom=0.1, flip=True)
-_COLOUR_JITTER = 0.15
-_CUTOUT = 0.25
+AUGMENTATION = Augmentation(rotation=5, shift=0.1, zoom=0.1, flip=True, colour=0.15, cutout=0.25)
 
 
 @dataclass(frozen=True)
@@ -51,21 +49,14 @@ def pretrain(pictures: PictureSet, weights: Path, options: PretrainOptions, log:
         split: Pixels([picture.path for picture in pictures.splits[split]], options.size, options.size)
         for split in ("train", held_out)
     }
+    classes = len(pictures.class_names)
     steps = batches.steps(len(pixels["train"]), options.batch_size)
     base = fovea_small(options.size, options.size, weights=None)
-    head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(len(pictures.class_names), dtype="float32")]
+    head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(classes, dtype="float32")]
     model = keras.Sequential([base, *head])
-    total = steps * options.epochs
-    schedule = keras.optimizers.schedules.CosineDecay(
-        1e-3, total * 4 // 5, warmup_target=options.peak_learning_rate, warmup_steps=total // 5
-    )
-    optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=options.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer = one_cycle(options.peak_learning_rate, steps * options.epochs, options.weight_decay)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.label_smoothing)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
-
-    def one_hot(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return images, tf.one_hot(labels, len(pictures.class_names))
 
     train = batches.training_batches(
         pixels["train"],
@@ -73,9 +64,10 @@ def pretrain(pictures: PictureSet, weights: Path, options: PretrainOptions, log:
         options.batch_size,
         options.seed,
         epochs=options.epochs,
-        augment=_augment,
-    ).map(one_hot)
-    held_out_batches = batches.evaluation_batches(pixels[held_out], pictures.labels(held_out), 256).map(one_hot)
+        augment=AUGMENTATION,
+        one_hot=classes,
+    )
+    held_out_batches = batches.evaluation_batches(pixels[held_out], pictures.labels(held_out), 256, one_hot=classes)
     model.fit(
         train,
         steps_per_epoch=steps,
@@ -95,19 +87,3 @@ class _SaveBase(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._base.save_weights(self._weights)
-
-
-def _augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    images = _AUGMENTATION(images, seed)
-    count, size = tf.shape(images)[0], images.shape[1]
-    gain, lift, left, top = (
-        tf.random.stateless_uniform([count, 1, 1, 1], key, -1.0, 1.0) for key in tf.unstack(tf.random.split(seed, 4))
-    )
-    mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
-    images = (images - mean) * (1 + _COLOUR_JITTER * gain) + mean * (1 + _COLOUR_JITTER * lift)
-    # Cutout (DeVries and Taylor 2017): a square of mean colour at a random place.
-    rows, columns = tf.meshgrid(tf.range(size, dtype=tf.float32), tf.range(size, dtype=tf.float32), indexing="ij")
-    half = _CUTOUT * size / 2
-    centre_x, centre_y = (left + 1) / 2 * size, (top + 1) / 2 * size
-    inside = (tf.abs(columns[None, :, :, None] - centre_x) < half) & (tf.abs(rows[None, :, :, None] - centre_y) < half)
-    return tf.clip_by_value(tf.where(inside, mean, images), 0.0, 255.0)

@@ -67,9 +67,16 @@ class Run:
         """Height, width and channels of the pictures."""
         return (self.options.height, self.options.width, 3)
 
-    def classifier(self) -> list[keras.layers.Layer]:
+    @property
+    def steps(self) -> int:
+        """Steps of the main training phase, for schedules."""
+        return self.options.epochs * batches.steps(
+            len(self.pictures.splits["train"]), self.options.batch_size, self._cluster.size > 1
+        )
+
+    def classifier(self, softmax: bool = False) -> list[keras.layers.Layer]:
         """Return the last layers of a net, for the classes of the pictures."""
-        return heads.classifier(len(self.pictures.class_names))
+        return heads.classifier(len(self.pictures.class_names), softmax)
 
     def pixels(self, split: str) -> Pixels:
         """Return the decoded pictures of a split, decoded when they are first asked for."""

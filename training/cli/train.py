@@ -12,8 +12,8 @@ from training.errors import FoveaError
 from training.quiet import import_tensorflow
 
 if TYPE_CHECKING:
-    from training.data.pictures import PictureSet
     from training.cluster import Cluster
+    from training.data.pictures import PictureSet
     from training.monitoring import Monitoring
     from training.options import TrainOptions
 

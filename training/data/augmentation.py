@@ -8,7 +8,7 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Geometric variations, composed to one affine map and one bilinear sampling per picture.
+    """Variations of shape, composed to one affine map and one bilinear sampling per picture; of colour; and cutout.
 
     The pixels outside the picture repeat its border.
     """
@@ -23,6 +23,11 @@ class Augmentation:
     """Greatest change of the scale along each axis, as a share."""
     flip: bool = False
     """Mirror half of the pictures left to right."""
+    colour: float = 0.0
+    """Greatest change of brightness and of contrast, as a share."""
+    cutout: float = 0.0
+    """Side of a square that is filled with the picture's mean colour at a random place, as a share of the side
+    (DeVries and Taylor 2017)."""
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Vary each picture of a batch on its own.
@@ -34,6 +39,19 @@ class Augmentation:
         Returns:
             float32 [n,h,w,3] in the range of `images`.
         """
+        images = self._move(images, seed)
+        if not (self.colour or self.cutout):
+            return images
+        draws = [
+            tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], key, -1.0, 1.0)
+            for key in tf.unstack(tf.random.split(seed, 4))
+        ]
+        mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
+        images = (images - mean) * (1 + self.colour * draws[0]) + mean * (1 + self.colour * draws[1])
+        inside = self._square(images.shape[1], images.shape[2], (draws[2] + 1) / 2, (draws[3] + 1) / 2)
+        return tf.clip_by_value(tf.where(inside, mean, images), 0.0, 255.0)
+
+    def _move(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         transforms = self._transforms(tf.shape(images)[0], images.shape[1], images.shape[2], seed)
         return tf.raw_ops.ImageProjectiveTransformV3(
             images=tf.cast(images, tf.float32),
@@ -60,3 +78,13 @@ class Augmentation:
         b2 = centre_y + shift_y - b0 * centre_x - b1 * centre_y
         zero = tf.zeros([count])
         return tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)
+
+    def _square(self, height: int, width: int, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """Mark the pixels of a square about (x, y) in 0..1, bool [n,height,width,1]."""
+        rows, columns = tf.meshgrid(
+            tf.range(height, dtype=tf.float32), tf.range(width, dtype=tf.float32), indexing="ij"
+        )
+        half = self.cutout / 2
+        return (tf.abs(columns[None, :, :, None] - x * width) < half * width) & (
+            tf.abs(rows[None, :, :, None] - y * height) < half * height
+        )

@@ -8,7 +8,7 @@ import keras
 
 from training.errors import FoveaError
 from training.options import TrainOptions
-from training.recipes.scratch import dense, scratch, scratch_augmented
+from training.recipes.scratch import dense, scratch, scratch_augmented, scratch_best
 from training.recipes.transfer import feature_extraction, fine_tuned
 from training.run import Run
 
@@ -46,6 +46,7 @@ RECIPES = {
         Recipe(dense, height=96, width=96, epochs=30),
         Recipe(scratch, height=150, width=150, epochs=30),
         Recipe(scratch_augmented, height=150, width=150, epochs=100, keep_best=True),
+        Recipe(scratch_best, height=96, width=96, epochs=150),
         Recipe(feature_extraction, height=64, width=64, epochs=30),
         Recipe(fine_tuned, height=64, width=64, epochs=15),
     )
