@@ -75,12 +75,14 @@ def train(
     with store.staging(options.name):
         pass
     keras.utils.set_random_seed(options.seed)
+    keras.config.set_dtype_policy(options.precision)
     run = Run(folder, options, pictures, progress, monitoring, cluster)
     if (folder / PUBLISHED_FILE).exists():
         version = json.loads((folder / PUBLISHED_FILE).read_text())["version"]
         return Result(folder, json.loads((folder / "summary.json").read_text()), version)
     with cluster.scope():
         model = recipe(options.recipe).train(run)
+        _compute_in_float32(model)
         with cluster.writing(folder / "model.keras") as unfinished:
             model.save(unfinished)
     if not cluster.is_chief:
@@ -109,6 +111,12 @@ def train(
         ) from error
     (folder / PUBLISHED_FILE).write_text(json.dumps({"store": str(store.root), "version": version}) + "\n")
     return Result(folder, summary, version)
+
+
+def _compute_in_float32(model: keras.Model) -> None:
+    """Leave the precision that a model was trained in: the weights are float32, and a server may have no other unit."""
+    for layer in model._flatten_layers():
+        layer.dtype_policy = keras.DTypePolicy("float32")
 
 
 def publish_run(folder: Path, store: Store) -> int:

@@ -202,3 +202,12 @@ def test_a_sigmoid_run_predicts_two_columns(drawn, tmp_path):
     probabilities = run.predict(model, "validation")
     assert probabilities.shape == (8, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_model_trained_in_mixed_precision_is_served_in_float32(drawn, tmp_path):
+    store = Store(tmp_path / "store")
+    train(options(drawn, "dense", size=16, epochs=1, precision="mixed_bfloat16"), drawn, tmp_path / "run", store)
+    keras.config.set_dtype_policy("float32")
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert store.versions("dense") == [1]

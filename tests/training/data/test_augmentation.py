@@ -56,3 +56,28 @@ def test_same_seed_same_variation_and_each_picture_its_own():
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first[0], first[1])
     assert not np.allclose(first, augment(picture(4), tf.constant([1, 3], tf.int64)))
+
+
+def test_colour_keeps_what_is_alike_alike_and_stays_in_range():
+    images = tf.constant(np.linspace(0, 255, 6 * 8).reshape(1, 6, 8, 1).repeat(3, 3).repeat(20, 0), tf.float32)
+    changed = Augmentation(colour=0.5)(images, SEED).numpy()
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert (np.diff(changed[:, 0, :, 0], axis=1) >= 0).all()
+    means = changed.mean(axis=(1, 2, 3))
+    assert means.min() < 110
+    assert means.max() > 145
+
+
+def test_cutout_fills_a_square_with_the_mean():
+    images = np.zeros((40, 20, 20, 3), np.float32)
+    images[:, :10] = 200
+    changed = Augmentation(cutout=0.5)(tf.constant(images), SEED).numpy()
+    filled = np.isclose(changed[..., 0], 100)
+    assert 90 <= filled.sum(axis=(1, 2)).max() <= 110
+    for picture, square in zip(changed, filled, strict=True):
+        rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
+        assert square[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert len(rows) <= 10
+        assert len(columns) <= 10
+        np.testing.assert_array_equal(picture[~square], images[0][~square])
