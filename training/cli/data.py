@@ -10,6 +10,7 @@ import typer
 
 from training.cli.console import SeedOption, console, progress_bars
 from training.errors import FoveaError
+from training.quiet import import_tensorflow
 
 LINES_OF_A_KIND = 10
 """So many files with the same thing wrong with them are named on the console."""
@@ -146,3 +147,20 @@ def fetch(
         _warn([f"broken pictures left out: {len(fetched.left_out)}"])
     counts = ", ".join(f"{count} {label}" for label, count in fetched.pictures.items())
     console.print(f"written: {target} with {counts}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def digits(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
+    source: Annotated[
+        Literal["digits", "mnist", "fashion_mnist"],
+        typer.Option(help="scikit-learn's digits, which need no internet, or a set that Keras downloads."),
+    ] = "digits",
+    seed: SeedOption = 0,
+) -> None:
+    """Write a set of grey pictures of 28x28 pixels in ten classes, to compare a dense net with a convolutional one."""
+    import_tensorflow()
+    from training.data.digits import write_digits
+
+    with progress_bars() as bars:
+        write_digits(folder, source, seed, progress=lambda done, total: bars("write", done, total))
