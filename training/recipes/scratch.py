@@ -92,5 +92,5 @@ def _convnet(run: Run, dropout: float = 0.0) -> keras.Sequential:
     return model
 
 
-SMALLEST_MAP = 4
-"""Least side of a map that a convolution and a pooling layer leave anything of."""
+SMALLEST_MAP = 8
+"""Least side of a map that one more convolution is worth its pooling; 28x28 pixels go through two."""

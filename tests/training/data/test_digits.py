@@ -29,7 +29,7 @@ def test_a_downloaded_set(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     generator = np.random.default_rng(0)
     arrays = {}
-    for part, count in (("train", 40), ("test", 10)):
+    for part, count in (("train", 200), ("test", 10)):
         arrays[f"x_{part}"] = generator.integers(0, 255, (count, 28, 28), dtype=np.uint8)
         arrays[f"y_{part}"] = np.arange(count, dtype=np.uint8) % 10
     (tmp_path / "datasets").mkdir()
@@ -43,7 +43,7 @@ def test_a_downloaded_set(tmp_path, monkeypatch):
     write_digits(tmp_path / "mnist", "mnist")
     pictures = read_picture_set(tmp_path / "mnist")
     assert {split: len(group) for split, group in pictures.splits.items()} == {
-        "train": 36, "validation": 4, "test": 10,
+        "train": 180, "validation": 20, "test": 10,
     }  # fmt: skip
 
 
