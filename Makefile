@@ -59,6 +59,7 @@ pictures: $(READY) ## make the pictures of the docs; `make demo` must run
 bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
 	$(BIN)/python -m benchmarks.gateway
 	$(BIN)/python -m benchmarks.explanations
+	$(BIN)/python -m benchmarks.training
 
 clean: ## remove environment, demo, runs and caches
 	rm -rf $(VENV) demo runs .artifacts *.egg-info

@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 300, 280
 """Size of the picture that is sent, in pixels."""
 
 
-class _Untrained(Run):
+class Untrained(Run):
     """A run that leaves a net as it was initialised."""
 
     def fit(self, *args: object, **kwargs: object) -> None:
@@ -35,7 +35,7 @@ def net(folder: Path) -> keras.Model:
     """
     keras.utils.set_random_seed(0)
     recipe = recipes.recipe(NAME)
-    return recipe.train(_Untrained(folder, recipe.options(folder), PictureSet(folder, CLASSES, {}, Findings())))
+    return recipe.train(Untrained(folder, recipe.options(folder), PictureSet(folder, CLASSES, {}, Findings())))
 
 
 def publish_net(model: keras.Model, store: Store) -> None:

@@ -15,6 +15,7 @@ from training.errors import FoveaError, reason
 
 Source = Literal["digits", "mnist", "fashion_mnist"]
 SIDE = 28
+DIGIT = 20
 _GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 
 
@@ -25,9 +26,11 @@ def write_digits(
 
     Args:
         folder: a new or empty folder.
-        source: `digits`, the 1,797 of 8x8 that come with scikit-learn (Alpaydin and Kaynak 1998), enlarged; `mnist`
-            (LeCun et al. 1998) or `fashion_mnist` (Xiao et al. 2017), which Keras downloads.
-        seed: decides which pictures are held out; a tenth of MNIST's training pictures validate, its test set tests.
+        source: `digits`, the 1,797 of 8x8 that come with scikit-learn (Alpaydin and Kaynak 1998), each enlarged to
+            20x20 and put somewhere in the picture; `mnist` (LeCun et al. 1998) or `fashion_mnist` (Xiao et al. 2017),
+            which Keras downloads.
+        seed: decides where digits are put and which pictures are held out; a tenth of MNIST's training pictures
+            validate, its test set tests.
         progress: called with (pictures written, pictures in all).
 
     Raises:
@@ -41,7 +44,7 @@ def write_digits(
                 name = _GARMENTS[label] if source == "fashion_mnist" else str(label)
                 path = staging / split / name / f"{number:05d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+                Image.fromarray(pixels).save(path)
                 done += 1
                 if progress:
                     progress(done, total)
@@ -52,7 +55,13 @@ Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 def _bundled(seed: int) -> Splits:
     digits = load_digits()
-    pictures = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    pictures = np.zeros((len(digits.images), SIDE, SIDE), np.uint8)
+    places = np.random.default_rng(seed).integers(0, SIDE - DIGIT + 1, (len(pictures), 2))
+    for picture, digit, (top, left) in zip(pictures, digits.images, places, strict=True):
+        small = Image.fromarray(np.round(digit * (255 / 16)).astype(np.uint8))
+        picture[top : top + DIGIT, left : left + DIGIT] = np.asarray(
+            small.resize((DIGIT, DIGIT), Image.Resampling.BICUBIC)
+        )
     train, held_out, train_labels, held_out_labels = train_test_split(
         pictures, digits.target, test_size=0.4, random_state=seed, stratify=digits.target
     )
