@@ -170,7 +170,10 @@ class Run:
     def _class_weights(self) -> dict[int, float] | None:
         if not self.options.class_weights:
             return None
-        counts = np.bincount(self.pictures.labels("train"))
+        labels = self.pictures.labels("train")
+        if labels.ndim > 1:
+            raise FoveaError("--class-weights needs pictures with one label each; these have a text")
+        counts = np.bincount(labels)
         return {label: counts.sum() / (len(counts) * count) for label, count in enumerate(counts)}
 
     def predict(self, model: keras.Model, split: str) -> np.ndarray:
