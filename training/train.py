@@ -19,7 +19,7 @@ from training.export.verify import verify
 from training.monitoring import Monitoring
 from training.options import TrainOptions
 from training.recipes import recipe
-from training.reports import curves, evaluation
+from training.reports.report import SUMMARY_FILE, write_report
 from training.run import Progress, Run
 from training.store import Store
 
@@ -36,7 +36,7 @@ class Result:
 
     folder: Path
     summary: dict[str, float]
-    """`<split>_accuracy` and `<split>_calibration_error`, in 0..1."""
+    """Temperature, and accuracy and calibration error of each split held out (`write_evaluation`)."""
     version: int
     """Version in the store."""
 
@@ -79,7 +79,7 @@ def train(
     run = Run(folder, options, pictures, progress, monitoring, cluster)
     if (folder / PUBLISHED_FILE).exists():
         version = json.loads((folder / PUBLISHED_FILE).read_text())["version"]
-        return Result(folder, json.loads((folder / "summary.json").read_text()), version)
+        return Result(folder, json.loads((folder / SUMMARY_FILE).read_text()), version)
     with cluster.scope():
         model = recipe(options.recipe).train(run)
         _compute_in_float32(model)
@@ -91,15 +91,7 @@ def train(
         # What the other workers mirror would need them for every prediction.
         model = keras.models.load_model(folder / "model.keras")
 
-    held_out = [split for split in pictures.splits if split != "train"]
-    summary = evaluation.write_evaluation(
-        folder,
-        pictures.class_names,
-        {split: run.predict(model, split) for split in held_out},
-        {split: pictures.labels(split) for split in held_out},
-    )
-    curves.write_curves(folder)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    summary = write_report(run, model)
     card = model_card(options, pictures, summary)
     (folder / CARD_FILE).write_text(cards.to_json(card) + "\n")
     try:
@@ -154,6 +146,7 @@ def publish(model: keras.Model, card: ModelCard, store: Store) -> int:
 def model_card(options: TrainOptions, pictures: PictureSet, summary: dict[str, float]) -> ModelCard:
     """Write down what training knows of a model; the export adds what the network tells."""
     card = ModelCard(model_name=options.name, recipe=options.recipe, class_names=pictures.class_names)
+    card.temperature = summary["temperature"]
     training = card.training
     training.data_fingerprint = pictures.fingerprint
     training.images_per_class.update(pictures.images_per_class("train"))

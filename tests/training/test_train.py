@@ -18,6 +18,7 @@ from training.errors import FoveaError
 from training.export.verify import Session
 from training.history import COLUMNS
 from training.recipes import transfer
+from training.reports.predictions import read_predictions
 from training.run import Run
 from training.store import Store
 from training.train import publish_run, train
@@ -78,8 +79,9 @@ def test_scratch_leaves_a_run_folder_and_a_published_model(drawn, tmp_path):
     assert files == {
         "config.json", "history.csv", "curves.png", "summary.json",
         "model.keras", "model_card.json", "published.json", "checkpoints/train.weights.h5",
-        "validation_confusion.png", "validation_report.json", "validation_calibration.png",
-        "test_confusion.png", "test_report.json", "test_calibration.png",
+        "validation_confusion.png", "validation_report.json", "validation_report.txt", "validation_calibration.png",
+        "validation_predictions.csv", "mistakes.png",
+        "test_confusion.png", "test_report.json", "test_report.txt", "test_calibration.png", "test_predictions.csv",
     }  # fmt: skip
     assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"] == "scratch"
     rows = history(tmp_path / "run")
@@ -98,6 +100,11 @@ def test_scratch_leaves_a_run_folder_and_a_published_model(drawn, tmp_path):
     assert dict(card.training.images_per_class) == {"cat": 8, "dog": 8}
     assert card.training.validation_accuracy == pytest.approx(result.summary["validation_accuracy"])
     assert card.training.HasField("test_accuracy")
+    assert card.training.calibration_error == pytest.approx(result.summary["validation_calibration_error"])
+    assert card.temperature == pytest.approx(result.summary["temperature"])
+    kept = read_predictions(tmp_path / "run" / "validation_predictions.csv", drawn.class_names)
+    assert kept.files[0] == "validation/cat/cat.0001.jpg"
+    assert kept.right.mean() == pytest.approx(result.summary["validation_accuracy"])
     assert card.grad_cam_layer == "conv4"
 
 

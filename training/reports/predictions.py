@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from training.errors import FoveaError
+from training.reports.temperature import scale
 
 _FIRST_COLUMNS = ("file", "label", "predicted")
 
@@ -32,6 +33,10 @@ class Predictions:
     def right(self) -> np.ndarray:
         """Whether the whole answer is right, bool [n]: every character of a text."""
         return (self.predicted == self.labels).reshape(len(self.labels), -1).all(axis=1)
+
+    def at_temperature(self, temperature: float) -> "Predictions":
+        """Return the predictions that a temperature gives."""
+        return Predictions(self.files, self.labels, scale(self.probabilities, temperature))
 
     def single(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (probabilities [m, classes], labels [m]) of single answers: for texts, of all their characters."""
