@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from training.cli import data, demo, models, train
+from training.cli import compare, data, demo, models, train
 from training.cli.console import console
 from training.errors import FoveaError
 
@@ -20,6 +20,7 @@ for command in (
     train.recipes,
     train.publish,
     train.pretrain,
+    compare.compare,
     models.models,
     models.promote,
     models.canary,

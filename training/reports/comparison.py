@@ -120,13 +120,13 @@ def verdicts(groups: Sequence[Group], split: str) -> list[Verdict]:
 def _difference(first: Group, second: Group, split: str) -> Difference | None:
     """Compare picture by picture where the answers were kept, otherwise the accuracies; None if that cannot be done."""
     groups = [
-        [answers for run in group.finished if (answers := run.predictions(split)) is not None]
+        [predictions for run in group.finished if (predictions := run.predictions(split)) is not None]
         for group in (first, second)
     ]
-    answers = [*groups[0], *groups[1]]
-    if all(groups) and all(list(other.files) == list(answers[0].files) for other in answers):
-        of_first, of_second = ([answer.right for answer in group] for group in groups)
-        if len(answers) == 2:
+    both = [*groups[0], *groups[1]]
+    if all(groups) and all(list(other.files) == list(both[0].files) for other in both):
+        of_first, of_second = ([predictions.right for predictions in group] for group in groups)
+        if len(both) == 2:
             return mcnemar(of_first[0], of_second[0])
         return compare_groups(of_first, of_second)
     counts = [min((run.count(split) for run in group.finished), default=0) for group in (first, second)]
