@@ -19,8 +19,10 @@ _NOISE_SEED = (2014, 12)
 class Classifier:
     """The forward pass and its explanations; every row of a batch is computed on its own."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, temperature: float = 1.0):
+        """Take a network and the divisor of its logits that its probabilities are calibrated with (Guo et al. 2017)."""
         self.network = network
+        self.temperature = temperature
         self.forward = self._model(network.logits)
         """From pictures to logits. It holds every weight, so an archive that tracks it has them all."""
 
@@ -41,8 +43,8 @@ class Classifier:
         """Return Grad-CAM (Selvaraju et al. 2017) at a convolution, as a function of pictures and class indices.
 
         The score is the class's logit; with a sigmoid head the logit for class 1 and its negative for
-        class 0. Channel weights are the gradient's mean over height and width, picture by picture. The map
-        is the weighted sum after ReLU, float32 [n,h,w], neither normalised nor resized.
+        class 0, not divided by the temperature. Channel weights are the gradient's mean over height and width,
+        picture by picture. The map is the weighted sum after ReLU, float32 [n,h,w], neither normalised nor resized.
         """
         maps_and_logits = self._model([layer.output, self.network.logits])
 
@@ -113,7 +115,7 @@ class Classifier:
         return keras.Model(self.network.images, outputs)
 
     def _probabilities(self, logits: tf.Tensor) -> tf.Tensor:
-        logits = tf.cast(logits, tf.float32)
+        logits = tf.cast(logits, tf.float32) / self.temperature
         if self.network.is_sigmoid:
             return tf.sigmoid(tf.concat([-logits, logits], axis=-1))
         return tf.nn.softmax(logits)

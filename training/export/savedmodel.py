@@ -1,6 +1,7 @@
 """Write a classifier as a SavedModel that keeps the contract."""
 
 import io
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from serving.contract import card as cards
 from serving.contract import images, signatures
+from training.errors import FoveaError
 from training.export.functions import Classifier, Tensors, card_function
 from training.export.network import Network, open_network
 
@@ -82,18 +84,20 @@ def export(model: keras.Model, card: ModelCard, folder: str) -> tuple[Classifier
 
     Args:
         model: a classifier as `open_network` takes it.
-        card: name, recipe, classes and training summary; the rest is filled in.
+        card: name, recipe, classes, temperature and training summary; the rest is filled in.
         folder: the folder to make, any that `tf.io.gfile` understands.
 
     Returns:
         The classifier that was written and its complete card, to verify the folder with.
 
     Raises:
-        FoveaError: a model that `open_network` refuses.
+        FoveaError: a model that `open_network` refuses, or a temperature that is none.
     """
+    if card.temperature < 0 or not math.isfinite(card.temperature):
+        raise FoveaError(f"temperature {card.temperature} is no divisor: it must be finite and above 0, or 0 for none")
     network = open_network(model)
     card = describe(network, card)
-    classifier = Classifier(network)
+    classifier = Classifier(network, card.temperature or 1.0)
     archive = keras.export.ExportArchive()
     for endpoint in endpoints(classifier, card):
         archive.add_endpoint(endpoint.name, endpoint.function, input_signature=list(endpoint.inputs))

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from fovea.v1.model_card_pb2 import ModelCard
+from scipy.special import softmax
 
 from serving.contract import card as cards
 from serving.contract import images, signatures
@@ -141,20 +142,33 @@ def _expected(name: str, model: keras.Model, classifier: Classifier, inputs: Arr
     if name == signatures.MODEL_CARD:
         return {signatures.CARD: np.array([cards.to_json(card).encode()], object)}
     if name == signatures.PREDICT:
-        return {signatures.PROBABILITIES: _probabilities(model, inputs[signatures.IMAGES])}
+        return {signatures.PROBABILITIES: _probabilities(model, network, inputs[signatures.IMAGES], card)}
     if name == signatures.CLASSIFY_BYTES:
-        return {signatures.PROBABILITIES: _probabilities(model, _resized_in_graph(inputs, card))}
+        return {signatures.PROBABILITIES: _probabilities(model, network, _resized_in_graph(inputs, card), card)}
     kind, _, layer_name = name.partition("/")
     layer = network.layers[layer_name or card.grad_cam_layer]
     if kind == "activations":
         pictures = tf.cast(inputs[signatures.IMAGES], tf.float32)
         return {signatures.ACTIVATIONS: np.asarray(keras.Model(network.images, layer.output)(pictures, training=False))}
-    return {signatures.HEATMAP: eager_grad_cam(network, layer.name, inputs[signatures.IMAGES])}
+    return {
+        signatures.PROBABILITIES: _probabilities(model, network, inputs[signatures.IMAGES], card),
+        signatures.HEATMAP: eager_grad_cam(network, layer.name, inputs[signatures.IMAGES]),
+    }
 
 
-def _probabilities(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
-    outputs = np.asarray(model(tf.cast(pictures, tf.float32), training=False))
-    return np.concatenate([1 - outputs, outputs], axis=-1) if outputs.shape[-1] == 1 else outputs
+def _probabilities(model: keras.Model, network: Network, pictures: np.ndarray, card: ModelCard) -> np.ndarray:
+    """Compute probabilities at the card's temperature, from logits that are known to give the model's own at 1."""
+    inputs = tf.cast(pictures, tf.float32)
+    outputs = np.asarray(model(inputs, training=False))
+    own = np.concatenate([1 - outputs, outputs], axis=-1) if outputs.shape[-1] == 1 else outputs
+    if not card.temperature:
+        return own
+    logits = np.asarray(keras.Model(network.images, network.logits)(inputs, training=False), np.float64)
+    if network.is_sigmoid:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    if not _close(signatures.PROBABILITIES, softmax(logits, axis=-1), own):
+        raise ExportError("the logits do not give the probabilities that Keras computes")
+    return softmax(logits / card.temperature, axis=-1)
 
 
 def _resized_in_graph(inputs: Arrays, card: ModelCard) -> np.ndarray:

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.contract import card as cards
 from serving.contract import images, signatures
 from tests.training.export.test_network import functional, nested, sequential
+from training.errors import FoveaError
 from training.export.functions import decode_and_resize
 from training.export.savedmodel import WARMUP_FILE, export
 from training.export.verify import ExportError, Session, verify
@@ -141,6 +142,31 @@ def test_grad_cam_by_hand_with_a_saturated_sigmoid(tmp_path):
     assert outputs["class_index"].tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("units", "activation", "weights"), [(2, "softmax", [[0, 8], [0, -8]]), (1, "sigmoid", [[8], [-8]])]
+)
+def test_a_temperature_divides_the_logits_but_not_the_scores(tmp_path, units, activation, weights):
+    # Logits 0 and 8 * (25 - 10) = 120; at temperature 60 the difference is 2.
+    dense = layers.Dense(units, use_bias=False, activation=activation)
+    model = _red_and_blue([dense])
+    dense.set_weights([np.array(weights, np.float32)])
+    folder = str(tmp_path / "savedmodel")
+    classifier, card = export(model, ModelCard(model_name="t", class_names=("a", "b"), temperature=60), folder)
+    verify(folder, model, classifier, card)
+    session = Session(folder)
+    outputs = session.run("grad_cam", {"images": PICTURE, "class_index": np.array([-1], np.int32)})
+    session.close()
+    np.testing.assert_allclose(outputs["probabilities"], [[1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))]], rtol=1e-5)
+    np.testing.assert_allclose(outputs["heatmap"][0], [[200, 0], [0, 0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
+def test_refuses_what_is_no_temperature(tmp_path, temperature):
+    card = ModelCard(model_name="t", class_names=("a", "b"), temperature=temperature)
+    with pytest.raises(FoveaError, match="is no divisor"):
+        export(sequential(), card, str(tmp_path / "savedmodel"))
+
+
 def test_an_all_zero_map_is_finite(tmp_path):
     dense = layers.Dense(1, use_bias=False, activation="sigmoid")
     model = _red_and_blue([dense])
@@ -175,6 +201,12 @@ class TestBroken:
         model, classifier, card, folder = parts
         verify(folder, model, classifier, card)
         model.layers[-1].kernel.assign(model.layers[-1].kernel * 1.01)
+        with pytest.raises(ExportError, match=r"serving_default: output probabilities differs"):
+            verify(folder, model, classifier, card)
+
+    def test_another_temperature(self, parts):
+        model, classifier, card, folder = parts
+        card.temperature = 2
         with pytest.raises(ExportError, match=r"serving_default: output probabilities differs"):
             verify(folder, model, classifier, card)
 
