@@ -88,7 +88,7 @@ def notes(runs: Sequence[RunRecord], groups: Sequence[Group]) -> list[str]:
             ended = f"{run.epochs} {'epoch has' if run.epochs == 1 else 'epochs have'} ended"
             found.append(f"{run.folder.name} is unfinished: {ended}.")
     for group in groups:
-        seeds = [run.config.get("seed") for run in group.runs]
+        seeds = [run.config.get("seed") for run in group.finished]
         if len(set(seeds)) < len(seeds):
             found.append(f"{group.name} holds runs of one seed, which count as several though they are the same.")
     if any(run.config.get("keep_best") for run in runs):
