@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from serving.contract import signatures
+from serving.contract import images, signatures
 from serving.contract.card import from_json
 from training import recipes
 from training.bases import fovea_small
@@ -114,6 +114,18 @@ def test_a_net_without_convolutions_has_no_heat_map(drawn, tmp_path):
     card = served_card(store, "dense")
     assert card.grad_cam_layer == ""
     assert list(card.layers) == []
+
+
+def test_what_is_served_is_what_was_calibrated(drawn, tmp_path):
+    store = Store(tmp_path / "store")
+    result = train(options(drawn, "dense", size=16), drawn, tmp_path / "run", store)
+    assert result.summary["temperature"] != pytest.approx(1, abs=0.01)
+    kept = read_predictions(tmp_path / "run" / "validation_predictions.csv", drawn.class_names)
+    pictures = [images.resize(images.decode((drawn.root / file).read_bytes()), 16, 16) for file in kept.files]
+    session = Session(f"{store.root}/dense/1")
+    served = session.run(signatures.PREDICT, {signatures.IMAGES: np.stack(pictures)})
+    session.close()
+    np.testing.assert_allclose(served[signatures.PROBABILITIES], kept.probabilities, atol=1e-4)
 
 
 def test_feature_extraction_leaves_the_base_alone_and_keeps_features(three_classes, tiny_base, tmp_path):
