@@ -24,6 +24,11 @@ class Group:
         """The runs that were evaluated."""
         return [run for run in self.runs if run.is_finished]
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether there are several finished runs to take a mean of."""
+        return len(self.finished) > 1
+
     def mean(self, measure: str) -> tuple[float, float | None] | None:
         """Return the mean of a measure of the summary over the seeds, and its standard error, if any run has it."""
         values = [run.summary[measure] for run in self.runs if measure in run.summary]
@@ -91,6 +96,12 @@ def notes(runs: Sequence[RunRecord], groups: Sequence[Group]) -> list[str]:
         seeds = [run.config.get("seed") for run in group.finished]
         if len(set(seeds)) < len(seeds):
             found.append(f"{group.name} holds runs of one seed, which count as several though they are the same.")
+    texts = [run.folder.name for run in runs if (told := run.predictions("validation")) and told.labels.ndim == 2]
+    if texts:
+        found.append(
+            f"Texts are read by {', '.join(texts)}: the accuracy of an epoch is that of single characters, "
+            "the accuracy of a model that of whole texts."
+        )
     if any(run.config.get("keep_best") for run in runs):
         kept = ", ".join(run.folder.name for run in runs if run.config.get("keep_best"))
         found.append(

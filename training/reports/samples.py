@@ -43,12 +43,16 @@ def choose_samples(predictions: Sequence[Predictions], most: int = MOST) -> list
     """
     share_right = np.mean([answers.right for answers in predictions], axis=0)
     disagreement = share_right * (1 - share_right)
-    order = np.argsort(-disagreement, kind="stable")
-    chosen = [int(row) for row in order[: most // 2] if disagreement[row] > 0]
-    others = [row for row in range(len(share_right)) if row not in chosen]
-    # The pictures of a split stand class by class; the middles of equal parts fall into every class alike.
-    spread = (np.arange(most - len(chosen)) + 0.5) / (most - len(chosen)) * len(others)
-    return sorted({*chosen, *(others[int(position)] for position in spread if others)})
+    least = np.sort(disagreement)[-(most // 2) :].min()
+    disputed = _spread(np.flatnonzero((disagreement >= least) & (disagreement > 0)), most // 2)
+    others = np.setdiff1d(np.arange(len(share_right)), disputed)
+    return sorted([*disputed, *_spread(others, most - len(disputed))])
+
+
+def _spread(rows: np.ndarray, most: int) -> list[int]:
+    """Return the middles of equal parts: the pictures of a split stand class by class, so every class has some."""
+    count = min(most, len(rows))
+    return [int(rows[int((part + 0.5) / count * len(rows))]) for part in range(count)]
 
 
 def explain_samples(

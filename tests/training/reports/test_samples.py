@@ -24,6 +24,21 @@ def test_disagreement_is_shown_first_and_the_rest_spread():
     assert choose_samples([first], most=2) == [2, 7]
 
 
+def test_disputes_are_taken_from_all_over_the_split():
+    first = right_or_wrong(*[True] * 12)
+    second = right_or_wrong(*[True] * 4, *[False] * 8)
+    # Rows 6 and 10 are the middles of the halves of those in dispute, 2 and 8 of those left.
+    assert choose_samples([first, second], most=4) == [2, 6, 8, 10]
+
+
+def test_the_greatest_disputes_are_taken():
+    first = right_or_wrong(True, True, True, True)
+    second = right_or_wrong(False, False, True, False)
+    third = right_or_wrong(True, True, True, False)
+    fourth = right_or_wrong(True, True, True, True)
+    assert 3 in choose_samples([first, second, third, fourth], most=2)
+
+
 def test_no_picture_is_shown_twice():
     assert choose_samples([right_or_wrong(True, True)], most=6) == [0, 1]
 
