@@ -15,7 +15,25 @@ def classifier(classes: int, softmax: bool = False) -> list[layers.Layer]:
         float32 under mixed precision too.
     """
     activation, units = ("sigmoid", 1) if classes == 2 and not softmax else ("softmax", classes)
+    return [layers.Dense(units, name="logits"), _probabilities(activation)]
+
+
+def text_classifier(positions: int, classes: int) -> list[layers.Layer]:
+    """Return the layers that turn features [n,f] into a softmax for each character of a text.
+
+    Args:
+        positions: characters of a text.
+        classes: characters of the alphabet.
+
+    Returns:
+        A dense layer, its outputs reshaped to logits [n,positions,classes], and the activation along the last axis.
+    """
     return [
-        layers.Dense(units, name="logits"),
-        layers.Activation(activation, dtype="float32", name="probabilities"),
+        layers.Dense(positions * classes, name="dense_logits"),
+        layers.Reshape((positions, classes), name="logits"),
+        _probabilities("softmax"),
     ]
+
+
+def _probabilities(activation: str) -> layers.Layer:
+    return layers.Activation(activation, dtype="float32", name="probabilities")

@@ -75,7 +75,9 @@ class Run:
         )
 
     def classifier(self, softmax: bool = False) -> list[keras.layers.Layer]:
-        """Return the last layers of a net, for the classes of the pictures."""
+        """Return the last layers of a net, for the classes of the pictures or the characters of their texts."""
+        if self.pictures.positions is not None:
+            return heads.text_classifier(self.pictures.positions, len(self.pictures.class_names))
         return heads.classifier(len(self.pictures.class_names), softmax)
 
     def pixels(self, split: str) -> Pixels:
@@ -177,11 +179,11 @@ class Run:
         return {label: counts.sum() / (len(counts) * count) for label, count in enumerate(counts)}
 
     def predict(self, model: keras.Model, split: str) -> np.ndarray:
-        """Return the probabilities of a split's pictures, float32 [n, classes]."""
+        """Return the probabilities of a split's pictures, float32 [n, classes], or [n, positions, classes]."""
         outputs = model.predict(
             batches.evaluation_batches(self.pixels(split), self.pictures.labels(split), 64), verbose=0
         )
-        return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
+        return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1:] == (1,) else outputs
 
     def _report(self, what: str) -> Callable[[int, int], None] | None:
         if self._progress is None:

@@ -1,6 +1,6 @@
 """What the commands share: the console, progress bars, options, and how they open things."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,15 +37,27 @@ def progress_bars() -> Iterator:
         yield report
 
 
-def read_pictures(data: Path, seed: int) -> "PictureSet":
-    """Read a picture set; tell what is wrong with its files and how many there are."""
+def read_pictures(data: Path, seed: int, read: "Callable[..., PictureSet] | None" = None) -> "PictureSet":
+    """Read a picture set; tell what is wrong with its files and how many there are.
+
+    Args:
+        data: the folder.
+        seed: splits an unsplit folder.
+        read: how a recipe reads its pictures; as class folders by default.
+    """
     from training.data.pictures import read_picture_set
 
     with progress_bars() as bars:
-        pictures = read_picture_set(data, seed, progress=lambda done, total: bars("read pictures", done, total))
+        pictures = (read or read_picture_set)(
+            data, seed, progress=lambda done, total: bars("read pictures", done, total)
+        )
     for sentence in pictures.findings.sentences():
         console.print(sentence, style="yellow", soft_wrap=True, markup=False)
     for split in pictures.splits:
+        if pictures.positions is not None:
+            alphabet = "".join(pictures.class_names)
+            console.print(f"{split}: {len(pictures.splits[split])} texts of {pictures.positions} from {alphabet}")
+            continue
         counts = ", ".join(f"{count} {label}" for label, count in pictures.images_per_class(split).items())
         console.print(f"{split}: {counts}")
     return pictures

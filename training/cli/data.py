@@ -164,3 +164,21 @@ def digits(
 
     with progress_bars() as bars:
         write_digits(folder, source, seed, progress=lambda done, total: bars("write", done, total))
+
+
+@app.command()
+def captchas(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
+    train: Annotated[int, typer.Option(min=1, help="Training pictures.")] = 20_000,
+    validation: Annotated[int, typer.Option(min=1, help="Validation pictures.")] = 2_000,
+    test: Annotated[int, typer.Option(min=0, help="Test pictures.")] = 2_000,
+    length: Annotated[int, typer.Option(min=1, help="Characters of a text.")] = 4,
+    alphabet: Annotated[str, typer.Option(help="Letters and digits that texts are made of.")] = "0123456789",
+    seed: SeedOption = 0,
+) -> None:
+    """Write pictures of distorted texts, named by their text, for the recipe captcha."""
+    from training.data.captchas import make_captchas
+
+    counts = {"train": train, "validation": validation, "test": test}
+    with progress_bars() as bars:
+        make_captchas(folder, counts, length, alphabet, seed, lambda done, total: bars("write", done, total))

@@ -69,7 +69,7 @@ def train(
         raise FoveaError("--resume needs the run's folder: name it with --run")
     chosen = find_recipe(recipe)
     height, width = _size(size) if size else (None, None)
-    pictures = read_pictures(data, seed)
+    pictures = read_pictures(data, seed, chosen.read)
     options = chosen.options(
         data,
         name=name,

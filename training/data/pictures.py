@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -37,8 +37,8 @@ class Picture:
     """One labelled picture file."""
 
     path: Path
-    label: int
-    """Index into the class names of the set."""
+    label: int | tuple[int, ...]
+    """Index into the class names of the set; for a text, the index of each character."""
     digest: str
     """SHA-256 of the file's bytes."""
 
@@ -83,6 +83,7 @@ class PictureSet:
 
     root: Path
     class_names: tuple[str, ...]
+    """Names by class index; for texts, the characters."""
     splits: Mapping[str, Sequence[Picture]]
     """Pictures per split in an order that depends on names alone; splits without pictures are absent."""
     findings: Findings
@@ -91,20 +92,31 @@ class PictureSet:
     def fingerprint(self) -> str:
         """SHA-256 over split, class name and content of every picture; independent of file names."""
         rows = sorted(
-            f"{split}\t{self.class_names[picture.label]}\t{picture.digest}"
+            f"{split}\t{self.name(picture)}\t{picture.digest}"
             for split, pictures in self.splits.items()
             for picture in pictures
         )
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
+    @property
+    def positions(self) -> int | None:
+        """Number of characters of each text; None where the pictures have one class each."""
+        label = self.splits["train"][0].label
+        return len(label) if isinstance(label, tuple) else None
+
+    def name(self, picture: Picture) -> str:
+        """Return the class name of a picture, or its text."""
+        indices = picture.label if isinstance(picture.label, tuple) else (picture.label,)
+        return "".join(self.class_names[index] for index in indices)
+
     def labels(self, split: str) -> np.ndarray:
-        """Return the class indices of a split's pictures, int32 [n]."""
+        """Return the class indices of a split's pictures, int32 [n], or [n, positions] for texts."""
         return np.array([picture.label for picture in self.splits[split]], np.int32)
 
     def images_per_class(self, split: str) -> dict[str, int]:
-        """Count a split's pictures by class name."""
-        counts = Counter(picture.label for picture in self.splits[split])
-        return {name: counts[label] for label, name in enumerate(self.class_names)}
+        """Count a split's pictures by class name; for texts, how often each character occurs."""
+        counts = np.bincount(self.labels(split).ravel(), minlength=len(self.class_names))
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
 
 
 def read_picture_set(
@@ -140,7 +152,7 @@ def read_picture_set(
     _check_classes(root, files, presplit)
 
     paths = [path for labels in files.values() for group in labels.values() for path in group]
-    digests, unreadable = _examine_all(paths, progress, look)
+    digests, unreadable = examine_all(paths, progress, look)
     splits: dict[str, list[Picture]] = {}
     for split, labels in files.items():
         splits[split] = [
@@ -154,7 +166,7 @@ def read_picture_set(
                 raise FoveaError(f"class {label!r} has no readable picture in {root if not presplit else root / split}")
     if not presplit:
         splits = _split(splits["train"], len(class_names), seed, validation_share, root)
-    return PictureSet(root, class_names, splits, Findings(unreadable, *_duplicates(splits)))
+    return PictureSet(root, class_names, splits, Findings(unreadable, *find_duplicates(splits)))
 
 
 def find_files(root: Path) -> tuple[dict[str, dict[str, list[Path]]], bool]:
@@ -163,23 +175,27 @@ def find_files(root: Path) -> tuple[dict[str, dict[str, list[Path]]], bool]:
     Returns:
         (files by split and class name, all in train for an unsplit folder; whether the folder itself says the split).
     """
-    folders = {entry.name: entry for entry in _folders(root)}
-    split_folders = {
-        _SPLIT_FOLDERS[name.lower()]: path for name, path in folders.items() if name.lower() in _SPLIT_FOLDERS
-    }
-    if "train" in split_folders:
-        by_split = {}
-        for split in SPLITS:
-            if split in split_folders:
-                by_split[split] = {entry.name: _pictures(entry) for entry in _folders(split_folders[split])}
+    presplit = split_folders(root)
+    if presplit:
+        by_split = {
+            split: {entry.name: pictures_in(entry) for entry in _folders(path)} for split, path in presplit.items()
+        }
         return by_split, True
-    if folders:
-        return {"train": {name: _pictures(path) for name, path in folders.items()}}, False
+    if folders := _folders(root):
+        return {"train": {entry.name: pictures_in(entry) for entry in folders}}, False
     flat: dict[str, list[Path]] = defaultdict(list)
-    for path in _pictures(root):
+    for path in pictures_in(root):
         if match := _KAGGLE_NAME.fullmatch(path.name):
             flat[match["label"]].append(path)
     return {"train": dict(flat)}, False
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Find the folders of the splits; none where there is no train folder among them."""
+    found = {
+        _SPLIT_FOLDERS[entry.name.lower()]: entry for entry in _folders(root) if entry.name.lower() in _SPLIT_FOLDERS
+    }
+    return {split: found[split] for split in SPLITS if split in found} if "train" in found else {}
 
 
 def _folders(root: Path) -> list[Path]:
@@ -190,7 +206,8 @@ def _folders(root: Path) -> list[Path]:
     )
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
+    """Find the picture files of a folder and of those in it, in the order of their numbers."""
     return sorted(
         (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()), key=_natural_order
     )
@@ -239,8 +256,8 @@ def examine(path: Path, look: Look | None = None) -> tuple[str, str | None]:
     return hashlib.sha256(data).hexdigest(), None
 
 
-def _examine_all(
-    paths: Sequence[Path], progress: Callable[[int, int], None] | None, look: Look | None
+def examine_all(
+    paths: Sequence[Path], progress: Callable[[int, int], None] | None = None, look: Look | None = None
 ) -> tuple[dict[Path, str], dict[Path, str]]:
     """Return every file's digest, and why the damaged ones cannot be decoded."""
     digests, unreadable = {}, {}
@@ -275,9 +292,10 @@ def _split(
     return {split: sorted(group, key=lambda p: (p.label, _natural_order(p.path))) for split, group in splits.items()}
 
 
-def _duplicates(
+def find_duplicates(
     splits: Mapping[str, Iterable[Picture]],
 ) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
+    """Return the pairs of equal files in one split, and those in two."""
     first_seen: dict[str, tuple[str, Path]] = {}
     within: list[tuple[Path, Path]] = []
     across: list[tuple[Path, Path]] = []

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import keras
 
+from training.data.captchas import read_captcha_set
+from training.data.pictures import PictureSet, read_picture_set
 from training.errors import FoveaError
 from training.options import TrainOptions
+from training.recipes.captcha import captcha
 from training.recipes.scratch import dense, scratch, scratch_augmented, scratch_best
 from training.recipes.transfer import feature_extraction, fine_tuned
 from training.run import Run
@@ -22,6 +25,8 @@ class Recipe:
     width: int
     epochs: int
     keep_best: bool = False
+    read: Callable[..., PictureSet] = read_picture_set
+    """Reads the folder of pictures; called with root, seed and progress."""
 
     @property
     def name(self) -> str:
@@ -49,6 +54,7 @@ RECIPES = {
         Recipe(scratch_best, height=96, width=96, epochs=150),
         Recipe(feature_extraction, height=64, width=64, epochs=30),
         Recipe(fine_tuned, height=64, width=64, epochs=15),
+        Recipe(captcha, height=60, width=160, epochs=10, read=read_captcha_set),
     )
 }
 
