@@ -27,7 +27,7 @@ class Classifier:
         """From pictures to logits. It holds every weight, so an archive that tracks it has them all."""
 
     def predict(self, images: tf.Tensor) -> Tensors:
-        """Return probabilities float32 [n,classes] of pictures uint8 [n,h,w,3]."""
+        """Return probabilities float32 [n,classes], or [n,positions,classes], of pictures uint8 [n,h,w,3]."""
         logits = self.forward(tf.cast(images, tf.float32), training=False)
         return {signatures.PROBABILITIES: self._probabilities(logits)}
 
@@ -39,8 +39,10 @@ class Classifier:
         )
         return self.predict(images)
 
-    def grad_cam(self, layer: OpenLayer) -> Callable[[tf.Tensor, tf.Tensor], Tensors]:
+    def grad_cam(self, layer: OpenLayer) -> Callable[..., Tensors]:
         """Return Grad-CAM (Selvaraju et al. 2017) at a convolution, as a function of pictures and class indices.
+
+        Where texts are read, the function takes the position of the character, int32 [n], as its third argument.
 
         The score is the class's logit; with a sigmoid head the logit for class 1 and its negative for
         class 0, not divided by the temperature. Channel weights are the gradient's mean over height and width,
@@ -48,12 +50,12 @@ class Classifier:
         """
         maps_and_logits = self._model([layer.output, self.network.logits])
 
-        def function(images: tf.Tensor, class_index: tf.Tensor) -> Tensors:
+        def function(images: tf.Tensor, class_index: tf.Tensor, position: tf.Tensor | None = None) -> Tensors:
             maps, logits = maps_and_logits(tf.cast(images, tf.float32), training=False)
             probabilities = self._probabilities(logits)
-            predicted = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+            predicted = tf.argmax(_at(probabilities, position), axis=-1, output_type=tf.int32)
             chosen = tf.where(class_index == signatures.PREDICTED_CLASS, predicted, class_index)
-            scores = tf.concat([-logits, logits], axis=-1) if self.network.is_sigmoid else logits
+            scores = tf.concat([-logits, logits], axis=-1) if self.network.is_sigmoid else _at(logits, position)
             # The gradient of the sum over the batch is each row's own gradient: rows do not meet.
             score = tf.reduce_sum(tf.gather(scores, chosen, batch_dims=1))
             (gradient,) = tf.gradients(score, maps)
@@ -119,6 +121,11 @@ class Classifier:
         if self.network.is_sigmoid:
             return tf.sigmoid(tf.concat([-logits, logits], axis=-1))
         return tf.nn.softmax(logits)
+
+
+def _at(values: tf.Tensor, position: tf.Tensor | None) -> tf.Tensor:
+    """Take each text's character: [n,positions,classes] to [n,classes]; values without positions are left alone."""
+    return values if position is None else tf.gather(values, position, batch_dims=1)
 
 
 def decode_and_resize(data: tf.Tensor, height: int, width: int) -> tf.Tensor:

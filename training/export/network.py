@@ -41,12 +41,17 @@ class Network:
     layers: Mapping[str, OpenLayer]
     """By name, from the picture to the answer."""
     logits: keras.KerasTensor
-    """[n,classes], or [n,1] where the head is a sigmoid."""
+    """[n,classes], [n,1] where the head is a sigmoid, or [n,positions,classes] where texts are read."""
 
     @property
     def is_sigmoid(self) -> bool:
         """Whether one logit stands for two classes."""
         return self.logits.shape[-1] == 1
+
+    @property
+    def positions(self) -> int | None:
+        """Number of characters where texts are read."""
+        return self.logits.shape[1] if len(self.logits.shape) == 3 else None
 
     @property
     def convolutions(self) -> list[OpenLayer]:
@@ -59,14 +64,20 @@ def open_network(model: keras.Model) -> Network:
 
     Args:
         model: Sequential or functional, models nested in it to any depth; input [n,h,w,3] RGB in 0..255;
-            output probabilities [n,classes] after softmax, or [n,1] after a sigmoid, computed by the last
-            layer as its activation or as a layer of its own.
+            output probabilities [n,classes] after softmax, [n,1] after a sigmoid, or for texts
+            [n,positions,classes] after a softmax along the last axis, computed by the last layer as its
+            activation or as a layer of its own.
 
     Raises:
         FoveaError: the model is of another form.
     """
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or None in model.inputs[0].shape[1:]:
         raise FoveaError("the model must take one picture input of fixed size, [n,height,width,3]")
+    shape = model.outputs[0].shape
+    if len(shape) not in (2, 3) or None in shape[1:] or (len(shape) == 3 and shape[-1] < 2):
+        raise FoveaError(
+            f"the model answers {list(shape)}; it must answer [n,classes], [n,1], or for texts [n,positions,classes]"
+        )
     layers: dict[str, OpenLayer] = {}
     images = keras.Input(model.inputs[0].shape[1:], name="images")
     return Network(images, layers, _logits(_run(model, images, "", layers)))

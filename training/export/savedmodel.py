@@ -32,10 +32,11 @@ class Endpoint:
 
 
 def describe(network: Network, card: ModelCard) -> ModelCard:
-    """Complete a card with what the network itself tells: contract version, input, layers."""
+    """Complete a card with what the network itself tells: contract version, input, positions, layers."""
     complete = ModelCard()
     complete.CopyFrom(card)
     complete.contract_version = signatures.CONTRACT_VERSION
+    complete.positions = network.positions or 0
     complete.input_height, complete.input_width = network.images.shape[1:3]
     complete.resize_rule = images.RESIZE_RULE
     complete.grad_cam_layer = network.convolutions[-1].name if network.convolutions else ""
@@ -61,7 +62,9 @@ def endpoints(classifier: Classifier, card: ModelCard) -> Iterator[Endpoint]:
     """List the signatures of a classifier."""
     network = classifier.network
     pictures = tf.TensorSpec([None, *network.images.shape[1:]], tf.uint8, signatures.IMAGES)
-    class_index = tf.TensorSpec([None], tf.int32, signatures.CLASS_INDEX)
+    targets = [tf.TensorSpec([None], tf.int32, signatures.CLASS_INDEX)]
+    if network.positions is not None:
+        targets.append(tf.TensorSpec([None], tf.int32, signatures.POSITION))
     filter_index = tf.TensorSpec([None], tf.int32, signatures.FILTER_INDEX)
 
     yield Endpoint(signatures.PREDICT, classifier.predict, (pictures,))
@@ -72,11 +75,11 @@ def endpoints(classifier: Classifier, card: ModelCard) -> Iterator[Endpoint]:
     for layer in network.layers.values():
         yield Endpoint(signatures.activations(layer.name), classifier.activations(layer), (pictures,))
     for layer in network.convolutions:
-        yield Endpoint(signatures.grad_cam(layer.name), classifier.grad_cam(layer), (pictures, class_index))
+        yield Endpoint(signatures.grad_cam(layer.name), classifier.grad_cam(layer), (pictures, *targets))
         yield Endpoint(signatures.filter_patterns(layer.name), classifier.filter_patterns(layer), (filter_index,))
     if network.convolutions:
         last = classifier.grad_cam(network.convolutions[-1])
-        yield Endpoint(signatures.GRAD_CAM, last, (pictures, class_index))
+        yield Endpoint(signatures.GRAD_CAM, last, (pictures, *targets))
 
 
 def export(model: keras.Model, card: ModelCard, folder: str) -> tuple[Classifier, ModelCard]:
@@ -126,6 +129,8 @@ def example_inputs(signature: str, card: ModelCard, row: int = 0) -> dict[str, n
     inputs = {signatures.IMAGES: picture[np.newaxis]}
     if signature.startswith(signatures.GRAD_CAM):
         inputs[signatures.CLASS_INDEX] = np.array([signatures.PREDICTED_CLASS], np.int32)
+        if card.positions:
+            inputs[signatures.POSITION] = np.array([row % card.positions], np.int32)
     return inputs
 
 

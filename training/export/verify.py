@@ -152,7 +152,9 @@ def _expected(name: str, model: keras.Model, classifier: Classifier, inputs: Arr
         return {signatures.ACTIVATIONS: np.asarray(keras.Model(network.images, layer.output)(pictures, training=False))}
     return {
         signatures.PROBABILITIES: _probabilities(model, network, inputs[signatures.IMAGES], card),
-        signatures.HEATMAP: eager_grad_cam(network, layer.name, inputs[signatures.IMAGES]),
+        signatures.HEATMAP: eager_grad_cam(
+            network, layer.name, inputs[signatures.IMAGES], inputs.get(signatures.POSITION)
+        ),
     }
 
 
@@ -184,13 +186,16 @@ def _resized_in_graph(inputs: Arrays, card: ModelCard) -> np.ndarray:
     return in_graph[np.newaxis]
 
 
-def eager_grad_cam(network: Network, layer_name: str, pictures: np.ndarray) -> np.ndarray:
+def eager_grad_cam(
+    network: Network, layer_name: str, pictures: np.ndarray, position: np.ndarray | None = None
+) -> np.ndarray:
     """Compute Grad-CAM of the predicted class with a gradient tape.
 
     Args:
         network: the classifier.
         layer_name: a convolution.
         pictures: uint8 [n,h,w,3].
+        position: of the character to explain where texts are read, int [n].
 
     Returns:
         The raw map, float32 [n,h,w].
@@ -201,13 +206,15 @@ def eager_grad_cam(network: Network, layer_name: str, pictures: np.ndarray) -> n
         # The weights of a frozen base are not watched; without this nothing up to the maps would be recorded.
         tape.watch(inputs)
         maps, logits = model(inputs, training=False)
-        score = _predicted_score(network, logits)
+        score = _predicted_score(network, logits, position)
     gradient = tape.gradient(score, maps)
     weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1)).numpy()
 
 
-def _predicted_score(network: Network, logits: tf.Tensor) -> tf.Tensor:
+def _predicted_score(network: Network, logits: tf.Tensor, position: np.ndarray | None) -> tf.Tensor:
+    if position is not None:
+        logits = tf.stack([row[index] for row, index in zip(logits, position, strict=True)])
     if network.is_sigmoid:
         return tf.reduce_sum(tf.abs(logits))
     return tf.reduce_sum(tf.reduce_max(logits, axis=-1))

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelCard(_message.Message):
-    __slots__ = ("contract_version", "model_name", "recipe", "class_names", "input_height", "input_width", "resize_rule", "layers", "grad_cam_layer", "training", "decision_threshold", "temperature")
+    __slots__ = ("contract_version", "model_name", "recipe", "class_names", "input_height", "input_width", "resize_rule", "layers", "grad_cam_layer", "training", "decision_threshold", "temperature", "positions")
     CONTRACT_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class ModelCard(_message.Message):
     TRAINING_FIELD_NUMBER: _ClassVar[int]
     DECISION_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     contract_version: int
     model_name: str
     recipe: str
@@ -32,7 +33,8 @@ class ModelCard(_message.Message):
     training: TrainingSummary
     decision_threshold: float
     temperature: float
-    def __init__(self, contract_version: _Optional[int] = ..., model_name: _Optional[str] = ..., recipe: _Optional[str] = ..., class_names: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., resize_rule: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., grad_cam_layer: _Optional[str] = ..., training: _Optional[_Union[TrainingSummary, _Mapping]] = ..., decision_threshold: _Optional[float] = ..., temperature: _Optional[float] = ...) -> None: ...
+    positions: int
+    def __init__(self, contract_version: _Optional[int] = ..., model_name: _Optional[str] = ..., recipe: _Optional[str] = ..., class_names: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., resize_rule: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., grad_cam_layer: _Optional[str] = ..., training: _Optional[_Union[TrainingSummary, _Mapping]] = ..., decision_threshold: _Optional[float] = ..., temperature: _Optional[float] = ..., positions: _Optional[int] = ...) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("name", "kind", "height", "width", "channels", "grad_cam", "activations", "filter_patterns")
