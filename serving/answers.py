@@ -1,5 +1,6 @@
 """What the core answers, as data that both doors write in their own form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,16 +36,25 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Text:
+    """The text of a picture: the most probable character at each position; score is the product of theirs."""
+
+    label: str
+    score: float
+    positions: list[Classification]
+
+
+@dataclass(frozen=True)
 class Classifications:
-    """One classification a picture."""
+    """One classification a picture, or one text."""
 
     model: ServedModel
-    rows: list[Classification]
+    rows: Sequence[Classification | Text]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities, float32 [N, C]."""
+    """Probabilities, float32 [N, C], or [N, P, C] of a model that reads texts."""
 
     model: ServedModel
     probabilities: np.ndarray
@@ -57,6 +67,7 @@ class GradCam:
     heatmap is float32 [h, w] as the model computed it: after ReLU, not normalised. peak is its
     greatest value; where that is 0, nothing in the picture speaks for the class at this layer and
     box is None. box is the hot region in pixels of the upright picture, whose size is width x height.
+    position is that of the explained character, None unless the model reads texts.
     """
 
     label: str
@@ -68,11 +79,12 @@ class GradCam:
     box: Box | None
     width: int
     height: int
+    position: int | None = None
 
 
 @dataclass(frozen=True)
 class GradCams:
-    """One explanation a picture."""
+    """One explanation a picture; probabilities float32 [N, C], or [N, P, C] of a model that reads texts."""
 
     model: ServedModel
     class_names: list[str]

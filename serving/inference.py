@@ -1,5 +1,6 @@
 """The core: pictures in, classifications and explanations out. Both doors, HTTP and gRPC, call this."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from serving.answers import (
     LayerActivations,
     Predictions,
     ServedModel,
+    Text,
 )
 from serving.backend import ModelServer, RefusedError
 from serving.catalog import Catalog, ModelRef, ModelStatus, Served, model_spec
@@ -70,12 +72,12 @@ class Vision:
     def classify(
         self, ref: ModelRef, images: Sequence[Picture], top_k: int | None, deadline: Deadline
     ) -> Classifications:
-        """Name the class of each picture.
+        """Name the class of each picture, or read its text.
 
         Args:
             ref: the model.
             images: 1 to `max_pictures` pictures.
-            top_k: how many classes to list for each; None: five, or all where there are fewer.
+            top_k: how many classes to list for each, or for each character; None: five, or all where there are fewer.
             deadline: the request's.
         """
         if top_k is not None and top_k < 1:
@@ -83,7 +85,8 @@ class Vision:
 
         def work(served: Served) -> Classifications:
             probabilities = self._probabilities(served, images, deadline)
-            rows = [_classification(row, served.card, top_k or DEFAULT_TOP_K) for row in probabilities]
+            answer = _text if served.card.positions else _classification
+            rows = [answer(row, served.card, top_k or DEFAULT_TOP_K) for row in probabilities]
             return Classifications(_model(served), rows)
 
         return self._work(ref, deadline, work)
@@ -103,6 +106,7 @@ class Vision:
         target_class: str | None,
         layer: str | None,
         deadline: Deadline,
+        position: int | None = None,
     ) -> GradCams:
         """Show where each picture speaks for a class (Selvaraju et al. 2017, Grad-CAM).
 
@@ -112,26 +116,33 @@ class Vision:
             target_class: name or index of the class; None: the predicted class of each picture.
             layer: name of a convolution; None: the last.
             deadline: the request's.
+            position: of the character to explain, counted from 0; None: the first of a text. For models that read
+                texts only.
         """
 
         def work(served: Served) -> GradCams:
             card = served.card
+            at = _position(card, position)
             name = layer or card.grad_cam_layer
             _layer(card, name, "grad_cam")
             signature = signatures.grad_cam(layer) if layer else signatures.GRAD_CAM
             fixed = None if target_class is None else _class_index(card, target_class)
             pixels, sizes = self._decode(images, card, deadline)
             classes = np.full(len(pixels), signatures.PREDICTED_CLASS if fixed is None else fixed, np.int32)
-            outputs = self._explain(served, signature, pixels, classes, deadline)
-            if fixed is None and card.decision_threshold > 0:
+            outputs = self._explain(served, signature, pixels, classes, at, deadline)
+            if fixed is None and card.decision_threshold > 0 and at is None:
                 # The graph explains the most probable class; a threshold may decide for the other one.
                 decided = np.array([_decide(row, card) for row in outputs[signatures.PROBABILITIES]], np.int32)
                 if (decided != outputs[signatures.CLASS_INDEX]).any():
-                    outputs = self._explain(served, signature, pixels, decided, deadline)
+                    outputs = self._explain(served, signature, pixels, decided, at, deadline)
             probabilities, heatmaps = outputs[signatures.PROBABILITIES], outputs[signatures.HEATMAP]
             rows = []
             for row, index, heatmap, (width, height) in zip(
-                probabilities, outputs[signatures.CLASS_INDEX].tolist(), heatmaps, sizes, strict=True
+                probabilities if at is None else probabilities[:, at],
+                outputs[signatures.CLASS_INDEX].tolist(),
+                heatmaps,
+                sizes,
+                strict=True,
             ):
                 with metrics.RENDER.time():
                     box = rendering.hot_region(heatmap, width, height)
@@ -146,6 +157,7 @@ class Vision:
                         box=box,
                         width=width,
                         height=height,
+                        position=at,
                     )
                 )
             return GradCams(_model(served), list(card.class_names), probabilities, rows)
@@ -306,15 +318,23 @@ class Vision:
     def _probabilities(self, served: Served, images: Sequence[Picture], deadline: Deadline) -> np.ndarray:
         pixels, _ = self._decode(images, served.card, deadline)
         outputs = self._run(served, signatures.PREDICT, {signatures.IMAGES: pixels}, deadline)
-        return _output(outputs, signatures.PROBABILITIES, (len(pixels), len(served.card.class_names)))
+        return _output(outputs, signatures.PROBABILITIES, _shape(served.card, len(pixels)))
 
     def _explain(
-        self, served: Served, signature: str, pixels: np.ndarray, classes: np.ndarray, deadline: Deadline
+        self,
+        served: Served,
+        signature: str,
+        pixels: np.ndarray,
+        classes: np.ndarray,
+        position: int | None,
+        deadline: Deadline,
     ) -> dict[str, np.ndarray]:
         inputs = {signatures.IMAGES: pixels, signatures.CLASS_INDEX: classes}
+        if position is not None:
+            inputs[signatures.POSITION] = np.full(len(pixels), position, np.int32)
         outputs = self._run(served, signature, inputs, deadline)
         count, names = len(pixels), len(served.card.class_names)
-        _output(outputs, signatures.PROBABILITIES, (count, names))
+        _output(outputs, signatures.PROBABILITIES, _shape(served.card, count))
         _output(outputs, signatures.HEATMAP, (count, -1, -1))
         indices = _output(outputs, signatures.CLASS_INDEX, (count,), np.int32)
         if (indices < 0).any() or (indices >= names).any():
@@ -370,6 +390,25 @@ def _model(served: Served) -> ServedModel:
     return ServedModel(served.name, served.version)
 
 
+def _shape(card: ModelCard, count: int) -> tuple[int, ...]:
+    """Return the shape that the probabilities of so many pictures have."""
+    classes = len(card.class_names)
+    return (count, card.positions, classes) if card.positions else (count, classes)
+
+
+def _position(card: ModelCard, position: int | None) -> int | None:
+    """Return the position to explain, None for a model that does not read texts."""
+    if not card.positions:
+        if position is not None:
+            raise InvalidArgumentError("the model names a class and reads no text; leave out the position")
+        return None
+    if position is not None and not 0 <= position < card.positions:
+        raise InvalidArgumentError(
+            f"a text of this model has no position {position}; its positions are 0 to {card.positions - 1}"
+        )
+    return position or 0
+
+
 def _decide(probabilities: np.ndarray, card: ModelCard) -> int:
     """Return the index of the class that an answer names: the most probable, or as the card's threshold says."""
     if len(probabilities) == 2 and card.decision_threshold > 0:
@@ -378,9 +417,22 @@ def _decide(probabilities: np.ndarray, card: ModelCard) -> int:
 
 
 def _classification(probabilities: np.ndarray, card: ModelCard, top_k: int) -> Classification:
+    return _chosen(probabilities, card, _decide(probabilities, card), top_k)
+
+
+def _text(probabilities: np.ndarray, card: ModelCard, top_k: int) -> Text:
+    """Read the text of one picture from its probabilities [P, C]."""
+    positions = [_chosen(row, card, int(row.argmax()), top_k) for row in probabilities]
+    return Text(
+        label="".join(item.label for item in positions),
+        score=math.prod(item.score for item in positions),
+        positions=positions,
+    )
+
+
+def _chosen(probabilities: np.ndarray, card: ModelCard, index: int, top_k: int) -> Classification:
     names = card.class_names
     best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
-    index = _decide(probabilities, card)
     return Classification(
         label=names[index],
         class_index=index,

@@ -20,7 +20,7 @@ from PIL import Image
 
 from serving import rendering
 from serving.access import Access, request_id
-from serving.answers import GradCam, LayerActivations, ServedModel
+from serving.answers import Classification, GradCam, LayerActivations, ServedModel, Text
 from serving.catalog import ModelRef, ModelStatus
 from serving.deadline import Deadline
 from serving.errors import FoveaError, InternalError, InvalidArgumentError, NoInstancesError, TooLargeError
@@ -82,18 +82,12 @@ class VisionService(vision_pb2_grpc.VisionServicer):
         return pb.ListModelsResponse(models=[_status(status) for status in statuses])
 
     def Classify(self, request: pb.ClassifyRequest, context: grpc.ServicerContext) -> pb.ClassifyResponse:
-        """Name the class of each picture."""
+        """Name the class of each picture, or read its text."""
         ref = _ref(request.model, self._settings)
         if request.top_k < 0:
             raise InvalidArgumentError("top_k must be 0 or more")
         result = self._vision.classify(ref, self._images(request), request.top_k or None, self._deadline(context))
-        rows = (
-            pb.Classification(
-                label=row.label, score=row.score, top_k=[pb.ClassScore(**vars(best)) for best in row.top_k]
-            )
-            for row in result.rows
-        )
-        return pb.ClassifyResponse(model=_model(result.model), classifications=rows)
+        return pb.ClassifyResponse(model=_model(result.model), classifications=map(_classification, result.rows))
 
     def GradCam(self, request: pb.GradCamRequest, context: grpc.ServicerContext) -> pb.GradCamResponse:
         """Show where each picture speaks for a class."""
@@ -102,7 +96,12 @@ class VisionService(vision_pb2_grpc.VisionServicer):
         if request.overlay:
             rendering.palette(request.colormap or self._settings.colormap, 256)
         result = self._vision.grad_cam(
-            ref, images, request.target_class or None, request.layer or None, self._deadline(context)
+            ref,
+            images,
+            request.target_class or None,
+            request.layer or None,
+            self._deadline(context),
+            request.position if request.HasField("position") else None,
         )
         alpha = request.alpha if request.HasField("alpha") else None
         explanations = []
@@ -272,6 +271,14 @@ def _tensor(array: np.ndarray) -> pb.FloatTensor:
     return pb.FloatTensor(shape=array.shape, float32_values=array.astype("<f4", copy=False).tobytes())
 
 
+def _classification(row: Classification | Text) -> pb.Classification:
+    if isinstance(row, Text):
+        return pb.Classification(label=row.label, score=row.score, positions=map(_classification, row.positions))
+    return pb.Classification(
+        label=row.label, score=row.score, top_k=[pb.ClassScore(**vars(best)) for best in row.top_k]
+    )
+
+
 def _grad_cam(row: GradCam) -> pb.GradCam:
     message = pb.GradCam(
         label=row.label,
@@ -280,6 +287,7 @@ def _grad_cam(row: GradCam) -> pb.GradCam:
         layer=row.layer,
         heatmap=_tensor(row.heatmap),
         peak=row.peak,
+        position=row.position,
     )
     if row.box is not None:
         message.box.CopyFrom(pb.Box(**vars(row.box)))

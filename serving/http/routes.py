@@ -119,7 +119,7 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         app.post, ":classify", tags=[_ANSWER], openapi_extensions=_PICTURES_BODY, responses={200: schemas.ClassifyBody}
     )
     def classify(path: schemas.ModelPath, query: schemas.ClassifyQuery) -> Response:
-        """Name the class of each picture."""
+        """Name the class of each picture, or read its text."""
         choose(request.accept_mimetypes, [JSON])
         uploads = bodies.read(request, settings)
         result = vision.classify(path.ref(), [item.picture for item in uploads], query.top_k, g.deadline)
@@ -138,7 +138,7 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         choose(request.accept_mimetypes, [JSON])
         uploads = bodies.read(request, settings)
         images = [item.picture for item in uploads]
-        result = vision.grad_cam(path.ref(), images, query.target_class, query.layer, g.deadline)
+        result = vision.grad_cam(path.ref(), images, query.target_class, query.layer, g.deadline, query.position)
         _note(result.model)
         return jsonify(explanations=_explanations(result, uploads))
 
@@ -157,7 +157,7 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
             _check_one(uploads)
             rendering.palette(query.colormap or settings.colormap, 256)
         images = [item.picture for item in uploads]
-        result = vision.grad_cam(path.ref(), images, query.target_class, query.layer, g.deadline)
+        result = vision.grad_cam(path.ref(), images, query.target_class, query.layer, g.deadline, query.position)
         _note(result.model)
         if form == PNG:
             return Response(
@@ -328,19 +328,23 @@ def _named(rows: Iterable[dict[str, Any]], uploads: list[bodies.Upload]) -> list
 
 
 def _explanations(result: GradCams, uploads: list[bodies.Upload]) -> list[dict[str, Any]]:
-    rows = ({**vars(row), "normalized": rendering.normalize(row.heatmap)} for row in result.rows)
+    rows = [{**vars(row), "normalized": rendering.normalize(row.heatmap)} for row in result.rows]
+    for row in rows:
+        if row["position"] is None:
+            del row["position"]
     return _named(rows, uploads)
 
 
 def _grad_cam_npz(result: GradCams) -> bytes:
-    return rendering.npz(
-        {
-            "heatmap": np.stack([row.heatmap for row in result.rows]),
-            "class_index": np.array([row.class_index for row in result.rows], np.int32),
-            "probabilities": result.probabilities,
-            "class_names": np.array(result.class_names),
-        }
-    )
+    arrays = {
+        "heatmap": np.stack([row.heatmap for row in result.rows]),
+        "class_index": np.array([row.class_index for row in result.rows], np.int32),
+        "probabilities": result.probabilities,
+        "class_names": np.array(result.class_names),
+    }
+    if result.probabilities.ndim == 3:
+        arrays["position"] = np.array([row.position for row in result.rows], np.int32)
+    return rendering.npz(arrays)
 
 
 def _activations_npz(pictures: list[list[LayerActivations]]) -> bytes:
@@ -373,6 +377,7 @@ def _model(status: ModelStatus) -> dict[str, Any]:
         "version": status.served.version if status.served else None,
         "labels": status.labels,
         "classes": list(card.class_names),
+        "positions": card.positions or None,
         "layers": details["layers"],
         "grad_cam_layer": card.grad_cam_layer or None,
         "input_height": card.input_height or None,

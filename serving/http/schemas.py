@@ -86,7 +86,9 @@ class ClassifyQuery(_Query):
     """Parameters of classify."""
 
     top_k: int | None = Field(
-        default=None, ge=1, description=f"How many classes to list for each picture; default {DEFAULT_TOP_K}."
+        default=None,
+        ge=1,
+        description=f"How many classes to list for each picture, or each character; default {DEFAULT_TOP_K}.",
     )
 
 
@@ -101,6 +103,12 @@ class ExplainQuery(_Query):
         default=None, alias="class", description="Name or index of the class to explain; default: the predicted one."
     )
     layer: str | None = Field(default=None, description="Name of a convolution; default: the last.")
+    position: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**31,
+        description="Character of the text to explain, counted from 0; default: the first (models that read texts).",
+    )
 
 
 class GradCamQuery(ExplainQuery):
@@ -163,13 +171,27 @@ class ClassScoreBody(Answer):
     score: float
 
 
-class ClassificationBody(Answer):
-    """The class of a picture."""
+class PositionBody(Answer):
+    """A character of a text."""
 
     label: str
     class_index: int
     score: float
     top_k: list[ClassScoreBody] = Field(description="The most probable classes, best first.")
+
+
+class ClassificationBody(PositionBody):
+    """The class of a picture."""
+
+    filename: str | None = Field(default=None, description="Name of the uploaded file, where it has one.")
+
+
+class TextBody(Answer):
+    """The text of a picture, where the model reads texts."""
+
+    label: str = Field(description="The text.")
+    score: float = Field(description="Product of the scores of its characters.")
+    positions: list[PositionBody] = Field(description="Each character, in the order of the text.")
     filename: str | None = Field(default=None, description="Name of the uploaded file, where it has one.")
 
 
@@ -177,13 +199,15 @@ class ClassifyBody(Answer):
     """Answer of classify."""
 
     model: ServedModelBody
-    classifications: list[ClassificationBody] = Field(description="One a picture, in the order sent.")
+    classifications: list[ClassificationBody | TextBody] = Field(description="One a picture, in the order sent.")
 
 
 class PredictBody(Answer):
     """Answer of predict, as TensorFlow Serving gives it."""
 
-    predictions: list[list[float]] = Field(description="Probabilities of the classes, one row a picture.")
+    predictions: list[list[float]] | list[list[list[float]]] = Field(
+        description="Probabilities of the classes, one row a picture; of texts, one row a character."
+    )
 
 
 class BoxBody(Answer):
@@ -208,6 +232,7 @@ class GradCamBody(Answer):
     box: BoxBody | None = Field(description="Where the map reaches half of its peak; null where the peak is 0.")
     width: int = Field(description="Width of the upright picture in pixels.")
     height: int = Field(description="Height of the upright picture in pixels.")
+    position: int | None = Field(default=None, description="The explained character, where the model reads texts.")
     filename: str | None = None
 
 
@@ -296,6 +321,7 @@ class ModelBody(Answer):
     version: int | None = Field(description="The version that answers; null when not ready.")
     labels: dict[str, int] = Field(description="Versions by label.")
     classes: list[str]
+    positions: int | None = Field(description="Characters of the texts that the model reads; null: it reads none.")
     layers: list[LayerBody]
     grad_cam_layer: str | None = Field(description="The convolution that Grad-CAM explains by default.")
     input_height: int | None

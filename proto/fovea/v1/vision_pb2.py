@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fovea.v1 import model_card_pb2 as fovea_dot_v1_dot_model__card__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66ovea/v1/vision.proto\x12\x08\x66ovea.v1\x1a\x19\x66ovea/v1/model_card.proto\"F\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x63hoice\",\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x13\n\x11ListModelsRequest\";\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.fovea.v1.ModelStatus\"x\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12)\n\x08versions\x18\x03 \x03(\x0b\x32\x17.fovea.v1.VersionStatus\x12!\n\x04\x63\x61rd\x18\x04 \x01(\x0b\x32\x13.fovea.v1.ModelCard\">\n\rVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"S\n\x0f\x43lassifyRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.fovea.v1.ModelRef\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\r\n\x05top_k\x18\x03 \x01(\x05\"k\n\x10\x43lassifyResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fovea.v1.ServedModel\x12\x31\n\x0f\x63lassifications\x18\x02 \x03(\x0b\x32\x18.fovea.v1.Classification\"S\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12#\n\x05top_k\x18\x03 \x03(\x0b\x32\x14.fovea.v1.ClassScore\"?\n\nClassScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\"4\n\x0b\x46loatTensor\x12\r\n\x05shape\x18\x01 \x03(\x05\x12\x16\n\x0e\x66loat32_values\x18\x02 \x01(\x0c\"\xa9\x01\n\x0eGradCamRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.fovea.v1.ModelRef\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x14\n\x0ctarget_class\x18\x03 \x01(\t\x12\r\n\x05layer\x18\x04 \x01(\t\x12\x0f\n\x07overlay\x18\x05 \x01(\x08\x12\x12\n\x05\x61lpha\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x10\n\x08\x63olormap\x18\x07 \x01(\tB\x08\n\x06_alpha\"`\n\x0fGradCamResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fovea.v1.ServedModel\x12\'\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32\x11.fovea.v1.GradCam\"\xb2\x01\n\x07GradCam\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\x12\r\n\x05layer\x18\x04 \x01(\t\x12&\n\x07heatmap\x18\x05 \x01(\x0b\x32\x15.fovea.v1.FloatTensor\x12\x0c\n\x04peak\x18\x06 \x01(\x02\x12\x1a\n\x03\x62ox\x18\x07 \x01(\x0b\x32\r.fovea.v1.Box\x12\x13\n\x0boverlay_png\x18\x08 \x01(\x0c\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05right\x18\x03 \x01(\x05\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x05\"y\n\x12\x41\x63tivationsRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.fovea.v1.ModelRef\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x0e\n\x06layers\x18\x03 \x03(\t\x12\x10\n\x08\x63hannels\x18\x04 \x03(\x05\x12\x0e\n\x06values\x18\x05 \x01(\x08\"k\n\x13\x41\x63tivationsResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fovea.v1.ServedModel\x12.\n\x08pictures\x18\x02 \x03(\x0b\x32\x1c.fovea.v1.PictureActivations\"@\n\x12PictureActivations\x12*\n\x06layers\x18\x01 \x03(\x0b\x32\x1a.fovea.v1.LayerActivations\"\xb5\x01\n\x10LayerActivations\x12\r\n\x05layer\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x05\x12\x10\n\x08sparsity\x18\x03 \x01(\x02\x12\x17\n\x0fsilent_channels\x18\x04 \x01(\x05\x12,\n\tstrongest\x18\x05 \x03(\x0b\x32\x19.fovea.v1.ChannelStrength\x12*\n\x0b\x61\x63tivations\x18\x06 \x01(\x0b\x32\x15.fovea.v1.FloatTensor\"0\n\x0f\x43hannelStrength\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x05\x12\x0c\n\x04mean\x18\x02 \x01(\x02\"Z\n\x15\x46ilterPatternsRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.fovea.v1.ModelRef\x12\r\n\x05layer\x18\x02 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x03 \x03(\x05\"t\n\x16\x46ilterPatternsResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fovea.v1.ServedModel\x12\r\n\x05layer\x18\x02 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x03 \x03(\x05\x12\x14\n\x0cpatterns_png\x18\x04 \x03(\x0c\x32\xf5\x02\n\x06Vision\x12G\n\nListModels\x12\x1b.fovea.v1.ListModelsRequest\x1a\x1c.fovea.v1.ListModelsResponse\x12\x41\n\x08\x43lassify\x12\x19.fovea.v1.ClassifyRequest\x1a\x1a.fovea.v1.ClassifyResponse\x12>\n\x07GradCam\x12\x18.fovea.v1.GradCamRequest\x1a\x19.fovea.v1.GradCamResponse\x12J\n\x0b\x41\x63tivations\x12\x1c.fovea.v1.ActivationsRequest\x1a\x1d.fovea.v1.ActivationsResponse\x12S\n\x0e\x46ilterPatterns\x12\x1f.fovea.v1.FilterPatternsRequest\x1a .fovea.v1.FilterPatternsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66ovea/v1/vision.proto\x12\x08\x66ovea.v1\x1a\x19\x66ovea/v1/model_card.proto\"F\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x63hoice\",\n\x0bServedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x13\n\x11ListModelsRequest\";\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.fovea.v1.ModelStatus\"x\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12)\n\x08versions\x18\x03 \x03(\x0b\x32\x17.fovea.v1.VersionStatus\x12!\n\x04\x63\x61rd\x18\x04 \x01(\x0b\x32\x13.fovea.v1.ModelCard\">\n\rVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"S\n\x0f\x43lassifyRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.fovea.v1.ModelRef\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\r\n\x05top_k\x18\x03 \x01(\x05\"k\n\x10\x43lassifyResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fovea.v1.ServedModel\x12\x31\n\x0f\x63lassifications\x18\x02 \x03(\x0b\x32\x18.fovea.v1.Classification\"\x80\x01\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12#\n\x05top_k\x18\x03 \x03(\x0b\x32\x14.fovea.v1.ClassScore\x12+\n\tpositions\x18\x04 \x03(\x0b\x32\x18.fovea.v1.Classification\"?\n\nClassScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\"4\n\x0b\x46loatTensor\x12\r\n\x05shape\x18\x01 \x03(\x05\x12\x16\n\x0e\x66loat32_values\x18\x02 \x01(\x0c\"\xcd\x01\n\x0eGradCamRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.fovea.v1.ModelRef\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x14\n\x0ctarget_class\x18\x03 \x01(\t\x12\r\n\x05layer\x18\x04 \x01(\t\x12\x0f\n\x07overlay\x18\x05 \x01(\x08\x12\x12\n\x05\x61lpha\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x10\n\x08\x63olormap\x18\x07 \x01(\t\x12\x15\n\x08position\x18\x08 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06_alphaB\x0b\n\t_position\"`\n\x0fGradCamResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fovea.v1.ServedModel\x12\'\n\x0c\x65xplanations\x18\x02 \x03(\x0b\x32\x11.fovea.v1.GradCam\"\xd6\x01\n\x07GradCam\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\x12\r\n\x05layer\x18\x04 \x01(\t\x12&\n\x07heatmap\x18\x05 \x01(\x0b\x32\x15.fovea.v1.FloatTensor\x12\x0c\n\x04peak\x18\x06 \x01(\x02\x12\x1a\n\x03\x62ox\x18\x07 \x01(\x0b\x32\r.fovea.v1.Box\x12\x13\n\x0boverlay_png\x18\x08 \x01(\x0c\x12\x15\n\x08position\x18\t \x01(\x05H\x00\x88\x01\x01\x42\x0b\n\t_position\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05right\x18\x03 \x01(\x05\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x05\"y\n\x12\x41\x63tivationsRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.fovea.v1.ModelRef\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x0e\n\x06layers\x18\x03 \x03(\t\x12\x10\n\x08\x63hannels\x18\x04 \x03(\x05\x12\x0e\n\x06values\x18\x05 \x01(\x08\"k\n\x13\x41\x63tivationsResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fovea.v1.ServedModel\x12.\n\x08pictures\x18\x02 \x03(\x0b\x32\x1c.fovea.v1.PictureActivations\"@\n\x12PictureActivations\x12*\n\x06layers\x18\x01 \x03(\x0b\x32\x1a.fovea.v1.LayerActivations\"\xb5\x01\n\x10LayerActivations\x12\r\n\x05layer\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x05\x12\x10\n\x08sparsity\x18\x03 \x01(\x02\x12\x17\n\x0fsilent_channels\x18\x04 \x01(\x05\x12,\n\tstrongest\x18\x05 \x03(\x0b\x32\x19.fovea.v1.ChannelStrength\x12*\n\x0b\x61\x63tivations\x18\x06 \x01(\x0b\x32\x15.fovea.v1.FloatTensor\"0\n\x0f\x43hannelStrength\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x05\x12\x0c\n\x04mean\x18\x02 \x01(\x02\"Z\n\x15\x46ilterPatternsRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.fovea.v1.ModelRef\x12\r\n\x05layer\x18\x02 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x03 \x03(\x05\"t\n\x16\x46ilterPatternsResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.fovea.v1.ServedModel\x12\r\n\x05layer\x18\x02 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x03 \x03(\x05\x12\x14\n\x0cpatterns_png\x18\x04 \x03(\x0c\x32\xf5\x02\n\x06Vision\x12G\n\nListModels\x12\x1b.fovea.v1.ListModelsRequest\x1a\x1c.fovea.v1.ListModelsResponse\x12\x41\n\x08\x43lassify\x12\x19.fovea.v1.ClassifyRequest\x1a\x1a.fovea.v1.ClassifyResponse\x12>\n\x07GradCam\x12\x18.fovea.v1.GradCamRequest\x1a\x19.fovea.v1.GradCamResponse\x12J\n\x0b\x41\x63tivations\x12\x1c.fovea.v1.ActivationsRequest\x1a\x1d.fovea.v1.ActivationsResponse\x12S\n\x0e\x46ilterPatterns\x12\x1f.fovea.v1.FilterPatternsRequest\x1a .fovea.v1.FilterPatternsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,34 +48,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYREQUEST']._serialized_end=531
   _globals['_CLASSIFYRESPONSE']._serialized_start=533
   _globals['_CLASSIFYRESPONSE']._serialized_end=640
-  _globals['_CLASSIFICATION']._serialized_start=642
-  _globals['_CLASSIFICATION']._serialized_end=725
-  _globals['_CLASSSCORE']._serialized_start=727
-  _globals['_CLASSSCORE']._serialized_end=790
-  _globals['_FLOATTENSOR']._serialized_start=792
-  _globals['_FLOATTENSOR']._serialized_end=844
-  _globals['_GRADCAMREQUEST']._serialized_start=847
-  _globals['_GRADCAMREQUEST']._serialized_end=1016
-  _globals['_GRADCAMRESPONSE']._serialized_start=1018
-  _globals['_GRADCAMRESPONSE']._serialized_end=1114
-  _globals['_GRADCAM']._serialized_start=1117
-  _globals['_GRADCAM']._serialized_end=1295
-  _globals['_BOX']._serialized_start=1297
-  _globals['_BOX']._serialized_end=1360
-  _globals['_ACTIVATIONSREQUEST']._serialized_start=1362
-  _globals['_ACTIVATIONSREQUEST']._serialized_end=1483
-  _globals['_ACTIVATIONSRESPONSE']._serialized_start=1485
-  _globals['_ACTIVATIONSRESPONSE']._serialized_end=1592
-  _globals['_PICTUREACTIVATIONS']._serialized_start=1594
-  _globals['_PICTUREACTIVATIONS']._serialized_end=1658
-  _globals['_LAYERACTIVATIONS']._serialized_start=1661
-  _globals['_LAYERACTIVATIONS']._serialized_end=1842
-  _globals['_CHANNELSTRENGTH']._serialized_start=1844
-  _globals['_CHANNELSTRENGTH']._serialized_end=1892
-  _globals['_FILTERPATTERNSREQUEST']._serialized_start=1894
-  _globals['_FILTERPATTERNSREQUEST']._serialized_end=1984
-  _globals['_FILTERPATTERNSRESPONSE']._serialized_start=1986
-  _globals['_FILTERPATTERNSRESPONSE']._serialized_end=2102
-  _globals['_VISION']._serialized_start=2105
-  _globals['_VISION']._serialized_end=2478
+  _globals['_CLASSIFICATION']._serialized_start=643
+  _globals['_CLASSIFICATION']._serialized_end=771
+  _globals['_CLASSSCORE']._serialized_start=773
+  _globals['_CLASSSCORE']._serialized_end=836
+  _globals['_FLOATTENSOR']._serialized_start=838
+  _globals['_FLOATTENSOR']._serialized_end=890
+  _globals['_GRADCAMREQUEST']._serialized_start=893
+  _globals['_GRADCAMREQUEST']._serialized_end=1098
+  _globals['_GRADCAMRESPONSE']._serialized_start=1100
+  _globals['_GRADCAMRESPONSE']._serialized_end=1196
+  _globals['_GRADCAM']._serialized_start=1199
+  _globals['_GRADCAM']._serialized_end=1413
+  _globals['_BOX']._serialized_start=1415
+  _globals['_BOX']._serialized_end=1478
+  _globals['_ACTIVATIONSREQUEST']._serialized_start=1480
+  _globals['_ACTIVATIONSREQUEST']._serialized_end=1601
+  _globals['_ACTIVATIONSRESPONSE']._serialized_start=1603
+  _globals['_ACTIVATIONSRESPONSE']._serialized_end=1710
+  _globals['_PICTUREACTIVATIONS']._serialized_start=1712
+  _globals['_PICTUREACTIVATIONS']._serialized_end=1776
+  _globals['_LAYERACTIVATIONS']._serialized_start=1779
+  _globals['_LAYERACTIVATIONS']._serialized_end=1960
+  _globals['_CHANNELSTRENGTH']._serialized_start=1962
+  _globals['_CHANNELSTRENGTH']._serialized_end=2010
+  _globals['_FILTERPATTERNSREQUEST']._serialized_start=2012
+  _globals['_FILTERPATTERNSREQUEST']._serialized_end=2102
+  _globals['_FILTERPATTERNSRESPONSE']._serialized_start=2104
+  _globals['_FILTERPATTERNSRESPONSE']._serialized_end=2220
+  _globals['_VISION']._serialized_start=2223
+  _globals['_VISION']._serialized_end=2596
 # @@protoc_insertion_point(module_scope)

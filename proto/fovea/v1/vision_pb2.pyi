@@ -76,14 +76,16 @@ class ClassifyResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[ServedModel, _Mapping]] = ..., classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ...) -> None: ...
 
 class Classification(_message.Message):
-    __slots__ = ("label", "score", "top_k")
+    __slots__ = ("label", "score", "top_k", "positions")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     label: str
     score: float
     top_k: _containers.RepeatedCompositeFieldContainer[ClassScore]
-    def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ..., top_k: _Optional[_Iterable[_Union[ClassScore, _Mapping]]] = ...) -> None: ...
+    positions: _containers.RepeatedCompositeFieldContainer[Classification]
+    def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ..., top_k: _Optional[_Iterable[_Union[ClassScore, _Mapping]]] = ..., positions: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ...) -> None: ...
 
 class ClassScore(_message.Message):
     __slots__ = ("label", "class_index", "score")
@@ -104,7 +106,7 @@ class FloatTensor(_message.Message):
     def __init__(self, shape: _Optional[_Iterable[int]] = ..., float32_values: _Optional[bytes] = ...) -> None: ...
 
 class GradCamRequest(_message.Message):
-    __slots__ = ("model", "images", "target_class", "layer", "overlay", "alpha", "colormap")
+    __slots__ = ("model", "images", "target_class", "layer", "overlay", "alpha", "colormap", "position")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TARGET_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +114,7 @@ class GradCamRequest(_message.Message):
     OVERLAY_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     COLORMAP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     images: _containers.RepeatedScalarFieldContainer[bytes]
     target_class: str
@@ -119,7 +122,8 @@ class GradCamRequest(_message.Message):
     overlay: bool
     alpha: float
     colormap: str
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Iterable[bytes]] = ..., target_class: _Optional[str] = ..., layer: _Optional[str] = ..., overlay: _Optional[bool] = ..., alpha: _Optional[float] = ..., colormap: _Optional[str] = ...) -> None: ...
+    position: int
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Iterable[bytes]] = ..., target_class: _Optional[str] = ..., layer: _Optional[str] = ..., overlay: _Optional[bool] = ..., alpha: _Optional[float] = ..., colormap: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
 
 class GradCamResponse(_message.Message):
     __slots__ = ("model", "explanations")
@@ -130,7 +134,7 @@ class GradCamResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[ServedModel, _Mapping]] = ..., explanations: _Optional[_Iterable[_Union[GradCam, _Mapping]]] = ...) -> None: ...
 
 class GradCam(_message.Message):
-    __slots__ = ("label", "class_index", "score", "layer", "heatmap", "peak", "box", "overlay_png")
+    __slots__ = ("label", "class_index", "score", "layer", "heatmap", "peak", "box", "overlay_png", "position")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +143,7 @@ class GradCam(_message.Message):
     PEAK_FIELD_NUMBER: _ClassVar[int]
     BOX_FIELD_NUMBER: _ClassVar[int]
     OVERLAY_PNG_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     label: str
     class_index: int
     score: float
@@ -147,7 +152,8 @@ class GradCam(_message.Message):
     peak: float
     box: Box
     overlay_png: bytes
-    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., score: _Optional[float] = ..., layer: _Optional[str] = ..., heatmap: _Optional[_Union[FloatTensor, _Mapping]] = ..., peak: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., overlay_png: _Optional[bytes] = ...) -> None: ...
+    position: int
+    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., score: _Optional[float] = ..., layer: _Optional[str] = ..., heatmap: _Optional[_Union[FloatTensor, _Mapping]] = ..., peak: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., overlay_png: _Optional[bytes] = ..., position: _Optional[int] = ...) -> None: ...
 
 class Box(_message.Message):
     __slots__ = ("left", "top", "right", "bottom")
