@@ -68,21 +68,21 @@ def draw_mistakes(
     Returns:
         RGB.
     """
+    views = []
+    for number, file in enumerate(files):
+        picture = ImageOps.contain(images.decode(file.read_bytes()), (_SIDE, _SIDE))
+        views.append([picture, overlay(picture, heat_maps[number])] if heat_maps else [picture])
     columns = min(_COLUMNS, len(mistakes))
-    side_by_side = 2 if heat_maps else 1
-    width, height = side_by_side * _SIDE + _GAP, _SIDE + 3 * _LINE + _GAP
+    tallest = max(picture.height for picture, *_ in views)
+    width, height = len(views[0]) * _SIDE + _GAP, tallest + 3 * _LINE + _GAP
     rows = -(-len(mistakes) // columns)
     sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), _FONT_SIZE)
     for number, (mistake, file) in enumerate(zip(mistakes, files, strict=True)):
         left, top = _GAP + number % columns * width, _GAP + number // columns * height
-        picture = images.decode(file.read_bytes())
-        views = [picture, overlay(picture, heat_maps[number])] if heat_maps else [picture]
-        for view, image in enumerate(views):
-            fitted = ImageOps.contain(image, (_SIDE, _SIDE))
-            place = (left + view * _SIDE + (_SIDE - fitted.width) // 2, top + (_SIDE - fitted.height) // 2)
-            sheet.paste(fitted, place)
+        for place, view in enumerate(views[number]):
+            sheet.paste(view, (left + place * _SIDE + (_SIDE - view.width) // 2, top + (tallest - view.height) // 2))
         label, predicted = _names(mistake, predictions, class_names)
         lines = (
             (file.name, _INK),
@@ -90,7 +90,7 @@ def draw_mistakes(
             (f"taken for {predicted}, {100 * mistake.confidence:.1f} %", _WRONG),
         )
         for line, (text, ink) in enumerate(lines):
-            draw.text((left, top + _SIDE + 2 + line * _LINE), _fit(text, font, width - _GAP), ink, font)
+            draw.text((left, top + tallest + 2 + line * _LINE), _fit(text, font, width - _GAP), ink, font)
     return sheet
 
 

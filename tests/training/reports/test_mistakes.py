@@ -74,6 +74,21 @@ def test_heat_maps_are_those_of_a_gradient_tape(classes):
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-3 * expected.max())
 
 
+def test_the_map_of_a_character_is_that_of_its_own_logits():
+    keras.utils.set_random_seed(1)
+    convolution = keras.layers.Conv2D(4, 3)
+    body = [keras.Input((16, 16, 3)), convolution, keras.layers.Flatten()]
+    text = keras.Sequential([*body, *heads.text_classifier(2, 3)])
+    second = keras.Sequential([*body, *heads.classifier(3)])
+    kernel, bias = text.get_layer("dense_logits").get_weights()
+    second.get_layer("logits").set_weights([kernel[:, 3:], bias[3:]])
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
+    maps = HeatMaps(text).of(pictures, np.array([0, 2]), np.array([1, 1]))
+    expected = HeatMaps(second).of(pictures, np.array([0, 2]))
+    assert np.max(expected) > 0
+    np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-4 * np.max(expected))
+
+
 def test_a_net_without_convolutions_has_no_maps():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), *heads.classifier(2)])
     assert HeatMaps(model).of(np.zeros((1, 8, 8, 3), np.uint8), np.array([0])) == []
