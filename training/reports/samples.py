@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from PIL import Image, ImageOps
 
+import training.bases  # noqa: F401 (registers the layers that a saved model may hold)
 from serving.contract import images
 from training.reports.heatmaps import HeatMaps, overlay
 from training.reports.predictions import Predictions

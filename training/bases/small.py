@@ -1,4 +1,4 @@
-"""Convolutional bases: nets without a head, whose features serve for other pictures too."""
+"""Fovea's own base."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from keras import layers
 
 from training.nets import convolution, residual_block
 
-FOVEA_SMALL_WEIGHTS = Path(__file__).parent / "weights" / "fovea_small.weights.h5"
+FOVEA_SMALL_WEIGHTS = Path(__file__).parents[1] / "weights" / "fovea_small.weights.h5"
 
 
 def fovea_small(height: int, width: int, weights: Path | None = FOVEA_SMALL_WEIGHTS) -> keras.Model:
