@@ -6,11 +6,12 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CHECKOV := $(VENV)/checkov
 PORT ?= 8080
 DEMO = $(BIN)/fovea demo --http-port $(PORT) $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help pictures setup demo test test-slow lint format proto lock bench clean
+.PHONY: help pictures setup demo test test-slow lint format proto lock bench images smoke clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,10 +27,16 @@ $(READY): requirements/dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# It pins what it depends on, so it lives apart.
+$(CHECKOV)/.ready: requirements/checkov.lock | $(READY)
+	$(PYTHON) -m venv $(CHECKOV)
+	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/checkov.lock
+	@touch $@
+
 demo: $(READY) ## train three classifiers on drawn pictures, or DATA=DIR, and serve them
 	@exec $(DEMO)
 
-test: $(READY) lint ## lint, type checks and the tests, under 10 minutes
+test: $(READY) $(CHECKOV)/.ready lint ## lint, type checks and the tests, under 10 minutes
 	$(BIN)/pytest -m "not slow"
 
 test-slow: $(READY) ## the tests that take longer
@@ -51,6 +58,9 @@ proto: $(READY) ## generate the Python code of proto/fovea/v1
 lock: $(READY) ## resolve requirements/*.lock afresh from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK) -o requirements/dev.lock
 	$(BIN)/uv pip compile pyproject.toml --extra train $(LOCK) -c requirements/dev.lock -o requirements/train.lock
+	$(BIN)/uv pip compile pyproject.toml requirements/gpu.in --extra train $(LOCK) -c requirements/dev.lock -o requirements/train-gpu.lock
+	$(BIN)/uv pip compile pyproject.toml --excludes requirements/serve.excludes $(LOCK) -c requirements/dev.lock -o requirements/serve.lock
+	$(BIN)/uv pip compile requirements/checkov.in $(LOCK) -o requirements/checkov.lock
 LOCK := --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 pictures: $(READY) ## make the pictures of the docs; `make demo` must run
@@ -60,6 +70,13 @@ bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
 	$(BIN)/python -m benchmarks.gateway
 	$(BIN)/python -m benchmarks.explanations
 	$(BIN)/python -m benchmarks.training
+
+images: ## build the images fovea-gateway and fovea-training and try them; docs/images.md
+	deploy/build-images.sh
+	deploy/try-images.sh
+
+smoke: $(READY) ## ask a running gateway for everything once; URL=http://localhost:8080, GRPC=localhost:8081
+	$(BIN)/python deploy/smoke.py --url $(or $(URL),http://localhost:$(PORT)) $(if $(GRPC),--grpc $(GRPC)) $(if $(MODEL),--model $(MODEL))
 
 clean: ## remove environment, demo, runs and caches
 	rm -rf $(VENV) demo runs .artifacts *.egg-info
