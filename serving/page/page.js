@@ -119,11 +119,12 @@ function whereabouts({ left, top, right, bottom }, width, height) {
   return row ? `in the ${row} middle` : "in the middle";
 }
 
-function describeMap({ label, layer, peak, box, width, height }) {
-  if (peak <= 0 || !box) return `Nothing in the picture speaks for “${label}” at ${layer}.`;
+function describeMap({ label, layer, peak, box, width, height, position }) {
+  const what = position === undefined ? `“${label}”` : `“${label}” as character ${position + 1}`;
+  if (peak <= 0 || !box) return `Nothing in the picture speaks for ${what} at ${layer}.`;
   const share = ((box.right - box.left) * (box.bottom - box.top)) / (width * height);
   const where = share >= SPREAD_SHARE ? "is spread over the picture" : `lies ${whereabouts(box, width, height)} of the picture`;
-  return `What speaks for “${label}” at ${layer} ${where}: the box covers ${percent(share, 0)} of it.`;
+  return `What speaks for ${what} at ${layer} ${where}: the box covers ${percent(share, 0)} of it.`;
 }
 
 function drawBox(svg, box, width, height) {
@@ -154,6 +155,7 @@ class Card {
     this.root.setAttribute("aria-labelledby", name.id);
     this.#find(".layer").addEventListener("change", () => this.explain());
     this.#find(".class").addEventListener("change", () => this.explain());
+    this.#find(".position").addEventListener("change", () => this.explain());
     this.#find(".activation-layer").addEventListener("change", () => this.activations());
     this.#find(".activations").addEventListener("toggle", () => this.activations());
     this.#find(".enlarge").addEventListener("click", () => enlarge(this.#find(".enlarge img"), model.name));
@@ -235,6 +237,9 @@ class Card {
     }
     fill(this.#find(".layer"), layerOptions(layers.filter((layer) => layer.grad_cam)), last);
     fill(this.#find(".class"), [["", "the predicted one"], ...this.#model.classes.map((name) => [name, name])], "");
+    const numbers = Array.from({ length: this.#model.positions ?? 0 }, (_, index) => [String(index), String(index + 1)]);
+    fill(this.#find(".position"), numbers, numbers[0]?.[0]);
+    this.#find(".of-text").hidden = !numbers.length;
     const shown = layers.filter((layer) => layer.activations);
     fill(this.#find(".activation-layer"), layerOptions(shown), shown[0]?.name);
     this.#run("describe", async (signal) => {
@@ -251,7 +256,7 @@ class Card {
   }
 
   #showFacts(card) {
-    const { classes, input_height: height, input_width: width } = this.#model;
+    const { classes, positions, input_height: height, input_width: width } = this.#model;
     const facts = [];
     if (card) {
       const { test_accuracy: test, validation_accuracy: validation, images_per_class: counts = {} } = card.training ?? {};
@@ -259,7 +264,8 @@ class Card {
         ...(test === undefined ? [] : [`${percent(test)} test`]),
         ...(validation === undefined ? [] : [`${percent(validation)} validation`]),
       ];
-      const pictures = Object.values(counts).reduce((sum, count) => sum + Number(count), 0);
+      // Of texts every character is counted.
+      const pictures = Object.values(counts).reduce((sum, count) => sum + Number(count), 0) / (positions ?? 1);
       facts.push(["Recipe", card.recipe || "unknown"]);
       facts.push(["Accuracy", accuracies.join(", ") || "not measured"]);
       if (pictures) facts.push(["Trained on", `${pictures.toLocaleString("en")} pictures`]);
@@ -271,6 +277,7 @@ class Card {
       const more = classes.length - CLASSES_SHOWN;
       facts.push(["Classes", classes.slice(0, CLASSES_SHOWN).join(", ") + (more > 0 ? ` and ${more} more` : "")]);
     }
+    if (positions) facts.push(["Reads", `${positions} characters`]);
     if (height && width) facts.push(["Sees", `${height} × ${width} pixels`]);
     this.#find(".facts").replaceChildren(
       ...facts.flatMap(([term, text]) => [element("dt", "", term), element("dd", "", text)]),
@@ -319,14 +326,15 @@ class Card {
     });
   }
 
-  #showAnswer({ label, class_index: chosen, score, top_k: best }) {
+  /** Show the class and the most probable ones, or the text and its characters. */
+  #showAnswer({ label, class_index: chosen, score, top_k: best, positions }) {
     this.#find(".verdict").replaceChildren(element("span", "", label), " ", element("span", "share", percent(score)));
     this.#find(".bars").replaceChildren(
-      ...best.map((row) => {
+      ...(positions ?? best).map((row) => {
         const bar = element("span", "bar");
         bar.style.setProperty("--share", row.score);
         const item = element("li", "", element("span", "", row.label), element("span", "share", percent(row.score)), bar);
-        item.classList.toggle("chosen", row.class_index === chosen);
+        item.classList.toggle("chosen", Boolean(positions) || row.class_index === chosen);
         return item;
       }),
     );
@@ -341,6 +349,7 @@ class Card {
     const { file } = picture;
     const query = new URLSearchParams({ layer: this.#find(".layer").value });
     if (this.#find(".class").value) query.set("class", this.#find(".class").value);
+    if (this.#find(".position").value) query.set("position", this.#find(".position").value);
     return this.#run("explain", async (signal) => {
       const path = `${this.#path}/explain/grad-cam?${query}`;
       try {

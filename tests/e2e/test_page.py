@@ -124,7 +124,7 @@ def test_nothing_needs_an_exception_from_a_strict_policy(index):
     assert "unsafe" not in policies[0]
 
 
-def _dump(url: str, profile: Path) -> str:
+def dump(url: str, profile: Path) -> str:
     """Return the page's elements after its script has run, in a browser without a screen."""
     assert CHROMIUM is not None
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
@@ -141,14 +141,14 @@ def _dump(url: str, profile: Path) -> str:
     return run.stdout
 
 
-def _cards(dom: str) -> dict[str, str]:
+def cards_of(dom: str) -> dict[str, str]:
     """Return the cards' markup by the names of their models."""
     cards = re.findall(r'<article class="card.*?</article>', dom.split('<template id="card">')[0], re.DOTALL)
     return {re.search(r"<h2[^>]*>([^<]*)", card)[1]: card for card in cards}
 
 
 @contextmanager
-def _with_script(gateway: Gateway, script: str) -> Iterator[str]:
+def with_script(gateway: Gateway, script: str) -> Iterator[str]:
     """Pass requests on to the gateway, and let its page run more script at its end; yields the address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -176,7 +176,7 @@ def _with_script(gateway: Gateway, script: str) -> Iterator[str]:
 
 @needs_chromium
 def test_a_browser_shows_a_card_for_each_model(gateway, tmp_path):
-    cards = _cards(_dump(f"{gateway.url}/", tmp_path))
+    cards = cards_of(dump(f"{gateway.url}/", tmp_path))
     assert list(cards) == ["tiny", "absent"]
     assert ">version 2 · canary<" in cards["tiny"]
     assert "<dt>Recipe</dt><dd>tiny</dd>" in cards["tiny"]
@@ -189,9 +189,9 @@ def test_a_browser_shows_a_card_for_each_model(gateway, tmp_path):
 @needs_chromium
 def test_a_pasted_picture_is_classified_and_explained(gateway, tmp_path, encode: Callable[..., bytes], red_corner):
     script = PASTE.format(data=base64.b64encode(encode(red_corner)).decode())
-    with _with_script(gateway, script) as url:
-        dom = _dump(url, tmp_path)
-    card = _cards(dom)["tiny"]
+    with with_script(gateway, script) as url:
+        dom = dump(url, tmp_path)
+    card = cards_of(dom)["tiny"]
     assert f'<span>rot</span> <span class="share">{100 * P_RED:.1f}&nbsp;%</span>' in card
     assert "What speaks for “rot” at block/conv lies at the upper left of the picture: the box covers 2&nbsp;%" in card
     assert '<rect class="line" x="8" y="4" width="4" height="4">' in card
@@ -202,8 +202,8 @@ def test_a_pasted_picture_is_classified_and_explained(gateway, tmp_path, encode:
 @needs_chromium
 def test_what_is_no_picture_is_answered_by_the_gateways_sentence(gateway, tmp_path):
     script = PASTE.format(data=base64.b64encode(b"no picture").decode())
-    with _with_script(gateway, script) as url:
-        card = _cards(_dump(url, tmp_path))["tiny"]
+    with with_script(gateway, script) as url:
+        card = cards_of(dump(url, tmp_path))["tiny"]
     assert card.count("The data is not a JPEG, PNG, WebP, GIF, BMP or TIFF picture.") == 1
     (request_id,) = re.findall(r"Request ([0-9a-f]+)", card)
     assert request_id in {line["request_id"] for line in gateway.lines("request") if line["code"] == "NOT_AN_IMAGE"}

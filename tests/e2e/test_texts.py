@@ -20,6 +20,7 @@ from keras import layers
 from PIL import Image
 
 from serving.http import schemas
+from tests.e2e.test_page import PASTE, cards_of, dump, needs_chromium, with_script
 from tests.gateways import Gateway
 from tests.model_servers import ModelServer
 from training.export.savedmodel import export
@@ -186,3 +187,25 @@ def test_grpc_answers_the_same(stub, encode):
         stub.GradCam(pb.GradCamRequest(model=ref, images=[picture], position=2))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details() == "a text of this model has no position 2; its positions are 0 to 1"
+
+
+@needs_chromium
+def test_the_page_shows_the_text_and_explains_a_character(gateway, encode, tmp_path):
+    picture = base64.b64encode(_picture(encode, True, True)).decode()
+    # Chosen once the first map is drawn, as a person would.
+    choose = """
+new MutationObserver((_, observer) => {
+  if (!document.querySelector("#cards figcaption")?.textContent.includes("as character 1")) return;
+  observer.disconnect();
+  const select = document.querySelector("#cards .position");
+  select.value = "1";
+  select.dispatchEvent(new Event("change"));
+}).observe(document.body, { childList: true, subtree: true, characterData: true });
+"""
+    with with_script(gateway, choose + PASTE.format(data=picture)) as url:
+        card = cards_of(dump(url, tmp_path))["texts"]
+    assert f'<span>11</span> <span class="share">{100 * SURE**2:.1f}&nbsp;%</span>' in card
+    assert card.count(f'<span>1</span><span class="share">{100 * SURE:.1f}&nbsp;%</span>') == 2
+    assert "<dt>Reads</dt><dd>2 characters</dd>" in card
+    assert "What speaks for “1” as character 2 at conv lies at the lower right of the picture" in card
+    assert '<rect class="line" x="12" y="4" width="4" height="4">' in card

@@ -189,6 +189,7 @@ def test_unacceptable_forms_of_an_answer(client, good, caplog, method, path, acc
         ("tiny/explain/grad-cam?class=2", 400, "UNKNOWN_CLASS", "no class '2'"),
         ("tiny/explain/grad-cam?class=-1", 400, "UNKNOWN_CLASS", "no class '-1'"),
         ("tiny:explain?class=dog", 400, "UNKNOWN_CLASS", "'dog'"),
+        ("tiny/explain/grad-cam?position=0", 400, "INVALID_ARGUMENT", "reads no text; leave out the position"),
         ("tiny/explain/grad-cam?alpha=2", 400, "INVALID_ARGUMENT", "'alpha' is wrong"),
         ("tiny/explain/grad-cam?alpha=nan", 400, "INVALID_ARGUMENT", "'alpha' is wrong"),
         ("tiny/explain/grad-cam?clas=dog", 400, "INVALID_ARGUMENT", "no parameter 'clas'"),

@@ -334,6 +334,7 @@ class TestOperation:
             ("path", "version"),
             ("query", "class"),
             ("query", "layer"),
+            ("query", "position"),
             ("query", "alpha"),
             ("query", "colormap"),
         }
