@@ -14,18 +14,19 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.contract import card as cards
 from serving.contract import images, signatures
-from tests.training.export.test_network import functional, nested, sequential
+from tests.training.export.test_network import functional, nested, reader, sequential
 from training.errors import FoveaError
 from training.export.functions import decode_and_resize
 from training.export.savedmodel import WARMUP_FILE, export
 from training.export.verify import ExportError, Session, verify
+from training.heads import text_classifier
 
 
 def classes(model):
-    return ("cat", "dog", "fish")[: max(2, model.output_shape[-1])]
+    return ("cat", "dog", "fish", "hen", "pig")[: max(2, model.output_shape[-1])]
 
 
-@pytest.fixture(scope="module", params=[sequential, functional, nested])
+@pytest.fixture(scope="module", params=[sequential, functional, nested, reader])
 def exported(request, tmp_path_factory):
     """(model, classifier, card, folder) for a net of each form."""
     keras.utils.set_random_seed(1)
@@ -60,6 +61,7 @@ def test_the_card_tells_layers_and_input(exported):
     card = cards.from_json(answer[0])
     assert card.contract_version == signatures.CONTRACT_VERSION
     assert (card.input_height, card.input_width, 3) == model.input_shape[1:]
+    assert card.positions == (classifier.network.positions or 0)
     assert card.grad_cam_layer == classifier.network.convolutions[-1].name
     for layer in card.layers:
         output = classifier.network.layers[layer.name].output
@@ -165,6 +167,23 @@ def test_refuses_what_is_no_temperature(tmp_path, temperature):
     card = ModelCard(model_name="t", class_names=("a", "b"), temperature=temperature)
     with pytest.raises(FoveaError, match="is no divisor"):
         export(sequential(), card, str(tmp_path / "savedmodel"))
+
+
+def test_grad_cam_of_a_text_explains_the_character_at_the_position(tmp_path):
+    # Logits of the first character: 6 · mean red and 0; of the second: 0 and 2 · mean blue. Weights 6/4 and 2/4.
+    dense, *rest = text_classifier(2, 2)
+    model = _red_and_blue([dense, *rest])
+    dense.set_weights([np.array([[6, 0, 0, 0], [0, 0, 0, 2]], np.float32), np.zeros(4, np.float32)])
+    inputs = {
+        "images": np.repeat(PICTURE, 3, 0),
+        "class_index": np.array([-1, -1, 0], np.int32),
+        "position": np.array([0, 1, 1], np.int32),
+    }
+    outputs = _run(model, tmp_path, "grad_cam", inputs)
+    assert outputs["probabilities"].shape == (3, 2, 2)
+    assert outputs["class_index"].tolist() == [0, 1, 0]
+    expected = [[[150, 0], [0, 0]], [[0, 0], [0, 20]], [[0, 0], [0, 0]]]
+    np.testing.assert_allclose(outputs["heatmap"], expected, rtol=1e-5)
 
 
 def test_an_all_zero_map_is_finite(tmp_path):

@@ -7,6 +7,7 @@ from keras import layers
 
 from training.errors import FoveaError
 from training.export.network import open_network
+from training.heads import text_classifier
 
 
 def sequential():
@@ -44,11 +45,24 @@ def nested():
     return keras.Model(outer, layers.Softmax()(layers.Dense(2)(layers.Dropout(0.5)(x))))
 
 
+def reader():
+    return keras.Sequential(
+        [
+            keras.Input((12, 20, 3)),
+            layers.Conv2D(4, 3, activation="relu", name="conv"),
+            layers.MaxPooling2D(name="pool"),
+            layers.Flatten(),
+            *text_classifier(3, 5),
+        ]
+    )
+
+
 @pytest.mark.parametrize(
     ("build", "names", "kinds"),
     [
         (sequential, ["conv1", "pool1"], ["Conv2D", "MaxPooling2D"]),
         (functional, ["depthwise", "separable", "pool"], ["DepthwiseConv2D", "SeparableConv2D", "AveragePooling2D"]),
+        (reader, ["conv", "pool"], ["Conv2D", "MaxPooling2D"]),
         (nested, ["base/stem", "base/inner/conv", "base/inner/pool"], ["Conv2D", "Conv2D", "MaxPooling2D"]),
     ],
 )
@@ -93,6 +107,16 @@ def test_the_model_itself_stays_usable():
                 [keras.Input((None, None, 3)), layers.GlobalAveragePooling2D(), layers.Dense(2, activation="softmax")]
             ),
             "fixed size",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3, activation="softmax")]),
+            r"answers \[None, 6, 6, 2\]; it must answer",
+        ),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((8, 8, 3)), layers.Reshape((8, 24)), layers.Dense(1, activation="sigmoid")]
+            ),
+            r"answers \[None, 8, 1\]",
         ),
     ],
 )
