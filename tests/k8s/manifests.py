@@ -129,15 +129,19 @@ def pods(objects: list[Object]) -> Iterator[Pod]:
                     fields,
                 )
             continue
-        templates = {
-            "Deployment": lambda: [spec["template"]],
-            "Job": lambda: [spec["template"]],
-            "CronJob": lambda: [spec["jobTemplate"]["spec"]["template"]],
-            "TFJob": lambda: [replicas["template"] for replicas in spec["tfReplicaSpecs"].values()],
-        }
-        for template in templates.get(item["kind"], list)():
+        for template in _templates(item["kind"], spec):
             metadata = template.get("metadata", {})
             yield Pod(item, name(item), metadata.get("labels", {}), metadata.get("annotations", {}), template["spec"])
+
+
+def _templates(kind: str, spec: Object) -> list[Object]:
+    if kind in ("Deployment", "Job"):
+        return [spec["template"]]
+    if kind == "CronJob":
+        return [spec["jobTemplate"]["spec"]["template"]]
+    if kind == "TFJob":
+        return [replicas["template"] for replicas in spec["tfReplicaSpecs"].values()]
+    return []
 
 
 def schema_errors(item: Object) -> list[str]:
@@ -145,7 +149,7 @@ def schema_errors(item: Object) -> list[str]:
     return list(_schema_errors(json.dumps(item)))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _schema_errors(text: str) -> tuple[str, ...]:
     item = json.loads(text)
     if item["kind"] in _CUSTOM:

@@ -35,7 +35,7 @@ FLAGS = set(
     monitoring_config_file remove_unused_fields_from_bundle_metagraph enable_signature_method_name_check
     enable_profiler thread_pool_factory_config_file mixed_precision enable_grpc_healthcheck_service
     enable_serialization_as_tensor_content
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Flags of tensorflow_model_server, from its main.cc."""
 PENDING_COMMANDS = {"watch"}
@@ -74,9 +74,8 @@ def resources(objects: list[Object]) -> Violations:
                 request, limit = quantity(requests[resource]), quantity(limits[resource])
                 if request and limit and request > limit:
                     yield f"{where}: requests more {resource} than its limit"
-            if "nvidia.com/gpu" in {**requests, **limits}:
-                if "nvidia.com/gpu" not in limits or not str(limits["nvidia.com/gpu"]).isdigit():
-                    yield f"{where}: GPUs are whole and go into limits"
+            if "nvidia.com/gpu" in {**requests, **limits} and not str(limits.get("nvidia.com/gpu")).isdigit():
+                yield f"{where}: GPUs are whole and go into limits"
 
 
 # --- Pod Security
@@ -251,7 +250,7 @@ def _wrong_settings(values: dict[str, str]) -> Violations:
 
 
 def settings_of(pod: Pod, objects: list[Object]) -> Settings:
-    """Return the settings that a gateway's pod runs with; where they are wrong, which `environment` finds, the defaults."""
+    """Return the settings that a gateway's pod runs with; the defaults where `environment` finds mistakes in them."""
     maps = {item["metadata"]["name"]: item.get("data", {}) for item in of_kind(objects, "ConfigMap")}
     container = pod.spec["containers"][0]
     values: dict[str, str] = {}
@@ -544,12 +543,11 @@ def flags_of(pod: Pod) -> dict[str, str]:
     """Return the model server's flags, with variables replaced by their values where they have one."""
     for container in pod.spec["containers"]:
         if "tensorflow_model_server" in container.get("command", []):
-            values = {item["name"]: item.get("value") for item in container.get("env", [])}
-            flags = {}
-            for argument in container.get("args", []):
-                flag, _, value = argument.removeprefix("--").partition("=")
-                flags[flag] = re.sub(r"\$\((\w+)\)", lambda match: values.get(match[1]) or match[0], value) or "true"
-            return flags
+            text = "\n".join(container.get("args", []))
+            for item in container.get("env", []):
+                text = text.replace(f"$({item['name']})", item.get("value") or item["name"])
+            flags = (line.removeprefix("--").partition("=") for line in text.split("\n"))
+            return {flag: value or "true" for flag, _, value in flags}
     return {}
 
 
