@@ -1,6 +1,7 @@
 """Files of a base's weights: official ones of Keras, with or without the head, and Fovea's own."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -32,12 +33,12 @@ def load_weights(
         raise FoveaError(f"{file} is no file of weights; --base-weights takes HDF5 as Keras writes it, *.h5")
     try:
         try:
-            base.load_weights(file)
+            _load(base, file)
         except (ValueError, KeyError):
             if with_top is None or _size(file) <= base.count_params():
                 raise
             whole = with_top()
-            whole.load_weights(file)
+            _load(whole, file)
             copy_weights(whole, base)
     except (ValueError, KeyError) as error:
         whose = _named_in(file.name, names) or "another net"
@@ -45,6 +46,15 @@ def load_weights(
             f"{file} holds weights of {whose} ({_size(file):,} numbers), not of {base.name} "
             f"({base.count_params():,}); give --base-weights a file of {base.name}, or --base the net of the file"
         ) from error
+
+
+def _load(model: keras.Model, file: Path) -> None:
+    # Keras warns, dozens of times, of what a file lacks, and passes over some of it.
+    if _size(file) < model.count_params():
+        raise ValueError("the file holds fewer numbers than the model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.load_weights(file)
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
