@@ -11,13 +11,11 @@ import pytest
 from serving.contract import images, signatures
 from serving.contract.card import from_json
 from training import recipes
-from training.bases import fovea_small
 from training.data.pictures import read_picture_set
 from training.drawing.make import make_picture_set
 from training.errors import FoveaError
 from training.export.verify import Session
 from training.history import COLUMNS
-from training.recipes import transfer
 from training.reports.predictions import read_predictions
 from training.run import Run
 from training.store import Store
@@ -29,23 +27,6 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
     make_picture_set(folder / "set", per_class={"train": 8, "validation": 4, "test": 4}, size=40)
     return read_picture_set(folder / "set")
-
-
-@pytest.fixture(scope="module")
-def three_classes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn")
-    make_picture_set(folder / "set", ("cat", "dog", "fish"), {"train": 4, "validation": 2}, size=40)
-    return read_picture_set(folder / "set")
-
-
-@pytest.fixture
-def tiny_base(tmp_path, monkeypatch):
-    """Weights of an untrained base, and a cache folder that is thrown away."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    weights = tmp_path / "base.weights.h5"
-    keras.utils.set_random_seed(3)
-    fovea_small(32, 32, weights=None).save_weights(weights)
-    return weights
 
 
 def options(pictures, recipe, size=94, **changes):
@@ -126,38 +107,6 @@ def test_what_is_served_is_what_was_calibrated(drawn, tmp_path):
     served = session.run(signatures.PREDICT, {signatures.IMAGES: np.stack(pictures)})
     session.close()
     np.testing.assert_allclose(served[signatures.PROBABILITIES], kept.probabilities, atol=1e-4)
-
-
-def test_feature_extraction_leaves_the_base_alone_and_keeps_features(three_classes, tiny_base, tmp_path):
-    store = Store(tmp_path / "store")
-    given = options(three_classes, "feature_extraction", size=32, base_weights=tiny_base, cached=True)
-    train(given, three_classes, tmp_path / "run", store)
-    kept = list((tmp_path / "cache").rglob("*.npy"))
-    assert len(kept) == 2
-    model = keras.models.load_model(tmp_path / "run" / "model.keras")
-    before = fovea_small(32, 32, tiny_base).get_weights()
-    for weights, original in zip(model.get_layer("fovea_small").get_weights(), before, strict=True):
-        np.testing.assert_array_equal(weights, original)
-    assert served_card(store, "feature_extraction").grad_cam_layer == "fovea_small/features"
-
-    times = {path: path.stat().st_mtime_ns for path in kept}
-    train_only(given, three_classes, tmp_path / "again")
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")} == times
-    assert history(tmp_path / "again")[-1]["loss"] == history(tmp_path / "run")[-1]["loss"]
-
-
-def test_fine_tuning_moves_the_last_convolutions_only(drawn, tiny_base, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "HEAD_EPOCHS", 1)
-    given = options(drawn, "fine_tuned", size=32, base_weights=tiny_base)
-    after = train_only(given, drawn, tmp_path / "run").get_layer("fovea_small")
-    assert [row["phase"] for row in history(tmp_path / "run")] == ["head", "joint", "joint"]
-    for layer in fovea_small(32, 32, tiny_base).layers:
-        moved = any(
-            not np.array_equal(old, new)
-            for old, new in zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True)
-        )
-        expected = isinstance(layer, keras.layers.Conv2D) and layer.name.startswith(("stage3", "features"))
-        assert moved == expected, layer.name
 
 
 def test_the_same_seed_gives_the_same_history(drawn, tmp_path):

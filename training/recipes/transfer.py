@@ -1,26 +1,39 @@
 """Recipes that build on a pretrained base."""
 
+import json
+from pathlib import Path
+
 import keras
 from keras import layers, optimizers
 
-from training.bases import FOVEA_SMALL_WEIGHTS, fovea_small
+from training.bases import resolve, trained_base, untrained_base
+from training.bases.unfreezing import Watch, choose_layers, unfreeze
+from training.bases.weights import copy_weights
 from training.data.augmentation import Augmentation
+from training.errors import FoveaError
 from training.run import Run
 
 HEAD_EPOCHS = 20
-UNFROZEN = ("stage3", "features")
 AUGMENTATION = Augmentation(rotation=15, shift=0.1, shear=0.1, zoom=0.2, flip=True)
 
 
 def feature_extraction(run: Run) -> keras.Model:
-    """Train a head on the features of a frozen base, which sees every picture once.
+    """Train a head on the features of a frozen base.
 
-    The features are kept on disk, so further runs on the same pictures take seconds; augmentation is not possible.
+    End to end, every picture goes through the base in every epoch, varied each time. With `--cached` it does so once:
+    its features are kept on disk, an epoch takes seconds, and augmentation is not possible (Chollet 2017, section 5.3).
     """
-    base = frozen_base(run)
+    base = trained_base(run.options.base, *run.input_shape[:2], weights=run.options.base_weights)
+    base.trainable = False
+    watch = Watch(base)
     head = _head(run, base)
-    run.fit(head, optimizers.Adam(1e-3), rows=run.features(base))
-    return _joined(run, base, head)
+    model = _joined(run, base, head)
+    if run.options.cached:
+        run.fit(head, _adam(run, 1e-3), rows=run.features(_pooled(base)))
+    else:
+        run.fit(model, _adam(run, 1e-3), augment=AUGMENTATION)
+    watch.check([])
+    return model
 
 
 def fine_tuned(run: Run) -> keras.Model:
@@ -28,35 +41,82 @@ def fine_tuned(run: Run) -> keras.Model:
 
     Five steps (Chollet 2017, section 5.3): put a head on the base; freeze the base; train the head; unfreeze the
     last convolutions; train both jointly at a low rate, here with augmentation. Batch normalisation stays frozen.
+    With `--from`, a finished run of `feature_extraction` stands for the first three.
     """
-    base = frozen_base(run)
-    head = _head(run, base)
-    run.fit(head, optimizers.Adam(1e-3), rows=run.features(base), phase="head", epochs=HEAD_EPOCHS)
-    model = _joined(run, base, head)
-    unfreeze(base, UNFROZEN)
-    run.fit(model, optimizers.Adam(1e-4), phase="joint", augment=AUGMENTATION)
+    model = _with_trained_head(run) if run.options.from_run is None else _earlier(run, run.options.from_run)
+    base = model.layers[0]
+    chosen = choose_layers(base, run.options.unfreeze)
+    watch = Watch(base)
+    unfreeze(base, chosen)
+    run.fit(model, _adam(run, 5e-4), phase="joint", augment=AUGMENTATION)
+    watch.check(chosen)
     return model
 
 
-def frozen_base(run: Run) -> keras.Model:
-    """Build the base for the run's picture size, with its weights, frozen."""
-    base = fovea_small(*run.input_shape[:2], weights=run.options.base_weights or FOVEA_SMALL_WEIGHTS)
+def _with_trained_head(run: Run) -> keras.Model:
+    base = trained_base(run.options.base, *run.input_shape[:2], weights=run.options.base_weights)
     base.trainable = False
-    return base
+    # What cannot be unfrozen is said before anything is trained.
+    choose_layers(base, run.options.unfreeze)
+    head = _head(run, base)
+    run.fit(head, _adam(run, 1e-3, HEAD_EPOCHS), rows=run.features(_pooled(base)), phase="head", epochs=HEAD_EPOCHS)
+    return _joined(run, base, head)
 
 
-def unfreeze(base: keras.Model, prefixes: tuple[str, ...]) -> None:
-    """Make the convolutions whose names begin so trainable; batch normalisation keeps its statistics."""
-    base.trainable = True
-    for layer in base.layers:
-        layer.trainable = isinstance(layer, layers.Conv2D) and layer.name.startswith(prefixes)
+def _earlier(run: Run, folder: Path) -> keras.Model:
+    """Build the model that an earlier run of `feature_extraction` trained.
+
+    Raises:
+        FoveaError: the folder is no such run, or one of another base, size or other classes.
+    """
+    _check_earlier(run, folder)
+    base = untrained_base(run.options.base, *run.input_shape[:2])
+    model = _joined(run, base, _head(run, base))
+    earlier = keras.models.load_model(folder / "model.keras", compile=False)
+    try:
+        copy_weights(earlier.layers[0], base)
+        for layer, original in zip(model.layers[1:], earlier.layers[1:], strict=True):
+            layer.set_weights(original.get_weights())
+    except ValueError as error:
+        raise FoveaError(f"--from {folder} holds a model of another form; train it again with this version") from error
+    return model
+
+
+def _check_earlier(run: Run, folder: Path) -> None:
+    if run.options.base_weights is not None:
+        raise FoveaError("--from brings the base with its weights; leave --base-weights out, or --from")
+    if not (folder / "model.keras").is_file() or not (folder / "config.json").is_file():
+        raise FoveaError(f"--from {folder} is no finished run; give the folder of a finished run of feature_extraction")
+    config = json.loads((folder / "config.json").read_text())
+    if config["recipe"] != feature_extraction.__name__:
+        raise FoveaError(f"--from {folder} is a run of {config['recipe']}; fine-tuning begins with feature_extraction")
+    theirs, ours = resolve(config["base"]), resolve(run.options.base)
+    if theirs != ours:
+        raise FoveaError(f"--from {folder} is a run on the base {theirs}, not {ours}; give --base {theirs}")
+    theirs, ours = _size(config["height"], config["width"]), _size(*run.input_shape[:2])
+    if theirs != ours:
+        raise FoveaError(f"--from {folder} is a run on pictures of {theirs} pixels, not {ours}; give --size {theirs}")
+    if config["class_names"] != list(run.pictures.class_names):
+        raise FoveaError(
+            f"--from {folder} is a run with the classes {', '.join(config['class_names'])}; "
+            f"these pictures have {', '.join(run.pictures.class_names)}"
+        )
+
+
+def _size(height: int, width: int) -> str:
+    return f"{width}x{height}"
+
+
+def _pooled(base: keras.Model) -> keras.Model:
+    """Return a base whose features are averaged over height and width, [n,c]."""
+    return keras.Model(base.input, layers.GlobalAveragePooling2D()(base.output), name=base.name)
 
 
 def _head(run: Run, base: keras.Model) -> keras.Sequential:
+    """Build what turns averaged features [n,c] into probabilities."""
     return keras.Sequential(
         [
-            keras.Input(base.output_shape[1:]),
-            layers.GlobalAveragePooling2D(name="average"),
+            keras.Input(base.output_shape[-1:]),
             layers.Dropout(0.5, seed=run.options.seed, name="dropout1"),
             layers.Dense(256, activation="relu", name="dense"),
             layers.Dropout(0.5, seed=run.options.seed + 1, name="dropout2"),
@@ -67,4 +127,17 @@ def _head(run: Run, base: keras.Model) -> keras.Sequential:
 
 
 def _joined(run: Run, base: keras.Model, head: keras.Sequential) -> keras.Model:
-    return keras.Sequential([keras.Input(run.input_shape), base, *head.layers], name=run.options.recipe)
+    return keras.Sequential(
+        [keras.Input(run.input_shape), base, layers.GlobalAveragePooling2D(name="average"), *head.layers],
+        name=run.options.recipe,
+    )
+
+
+def _adam(run: Run, peak: float, epochs: int | None = None) -> optimizers.Optimizer:
+    """Return Adam whose rate rises to its peak in a tenth of the steps and falls along a cosine to nothing."""
+    steps = run.steps if epochs is None else run.steps // run.options.epochs * epochs
+    warm_up = max(1, steps // 10)
+    schedule = optimizers.schedules.CosineDecay(
+        peak / 10, max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up
+    )
+    return optimizers.Adam(schedule)
