@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from serving.model_server.__main__ import parse_flags
 from tests.k8s import policy
 from tests.k8s.manifests import K8S, REPOSITORY, compose, kubectl, of_kind, pods, render, schema_errors
 
@@ -81,6 +82,17 @@ def test_images_are_named_in_one_place():
     for file in K8S.rglob("*.yaml"):
         if file.parent.name != "images":
             assert not re.search(r"image: \S+[:/]", file.read_text()), file
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_embedded_model_server_takes_the_flags(overlay):
+    # So that a laptop can run the same command line.
+    pod = next(pod for pod in pods(render(K8S / "overlays" / overlay)) if pod.app == "model-server")
+    flags = policy.flags_of(pod) | dict.fromkeys(
+        ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"), "2"
+    )
+    parsed = parse_flags([f"--{name}={value}" for name, value in flags.items()])
+    assert (parsed.port, parsed.rest_api_port, parsed.grpc_max_threads) == (8500, 8501, 512)
 
 
 def test_recipes_exist():
