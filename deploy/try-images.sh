@@ -54,7 +54,7 @@ hardened -d --name "$id-model-server" --network none -e FOVEA_HEALTH_PORT=8500 "
     --port=8500 --model_config_file=/models/models.config --model_config_file_poll_wait_seconds=1 \
     --allow_version_labels_for_unavailable_models=true >/dev/null
 hardened -d --name "$id-gateway" --network "container:$id-model-server" -e FOVEA_MODELS=drawn "$gateway" >/dev/null
-$engine exec "$id-gateway" python /opt/fovea/smoke.py --url http://127.0.0.1:8080
+$engine exec "$id-gateway" python /opt/fovea/smoke.py --url http://127.0.0.1:8080 --wait 180
 
 for name in model-server gateway; do
     $engine exec "$id-$name" sh -c '
