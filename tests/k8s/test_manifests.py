@@ -55,6 +55,19 @@ def test_component_on_the_base(component):
     assert objects != compose(*COMPONENTS[component])
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_on_several_nodes_share_volumes_that_allow_it(overlay):
+    objects = render(K8S / "overlays" / overlay)
+    modes = {
+        item["metadata"]["name"]: item["spec"]["accessModes"] for item in of_kind(objects, "PersistentVolumeClaim")
+    }
+    for item in of_kind(objects, "Deployment"):
+        for volume in item["spec"]["template"]["spec"]["volumes"]:
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if claim and item["spec"].get("replicas", 2) > 1:
+                assert modes[claim] != ["ReadWriteOnce"], f"{item['metadata']['name']} mounts {claim} on several nodes"
+
+
 def test_every_component_is_tested():
     assert set(COMPONENTS) == {folder.name for folder in (K8S / "components").iterdir()}
 
