@@ -34,7 +34,8 @@ class LabelMove:
     model: str
     label: str
     before: int | None
-    after: int
+    after: int | None
+    """None where the label was removed."""
     at: str
     """RFC 3339, UTC."""
     undoes: bool = False
@@ -45,9 +46,9 @@ class Store:
     """`<root>/<model>/<version>/`, `models.config` for TensorFlow Serving, and the history of the labels.
 
     The configuration names the versions to serve one by one (TensorFlow Serving's policy `specific`): those
-    with a label, the newest, and the one that a rollback would return to. A folder that is not named there
-    is never loaded, so a copy that breaks off half-way does no harm, not even on a bucket, where renaming a
-    folder is no single step.
+    with a label, the newest unless it was given up as a canary, and the one that a rollback would return to. A
+    folder that is not named there is never loaded, so a copy that breaks off half-way does no harm, not even on
+    a bucket, where renaming a folder is no single step.
     """
 
     def __init__(self, root: str | Path):
@@ -203,6 +204,33 @@ class Store:
             self._write_config(config, model)
             return version
 
+    def drop_canary(self, model: str, version: int) -> None:
+        """Take the label `canary` off a version; where it is the newest one, it is no longer listed either.
+
+        Raises:
+            FoveaError: the version is not the canary.
+        """
+        with self._lock():
+            self._check_version(model, version)
+            config = self._read_config()
+            labels = self._entry(config, model).version_labels
+            if labels.get(CANARY) != version:
+                raise FoveaError(f"version {version} of {model!r} is not the canary")
+            del labels[CANARY]
+            self._record(model, CANARY, version, None)
+            self._write_config(config, model)
+
+    def rejected(self, model: str) -> dict[int, LabelMove]:
+        """Return the versions that were given up as canaries or rolled back, and got no label since, with the move."""
+        rejected: dict[int, LabelMove] = {}
+        for move in self.history():
+            if move.model == model:
+                if move.after is not None:
+                    rejected.pop(move.after, None)
+                if move.before is not None and (move.after is None or move.undoes):
+                    rejected[move.before] = move
+        return rejected
+
     def history(self) -> list[LabelMove]:
         """Return every move of a label, oldest first."""
         path = self._path(HISTORY_FILE)
@@ -231,7 +259,10 @@ class Store:
         if before == version:
             return
         labels[label] = version
-        move = LabelMove(model, label, before, version, datetime.now(UTC).isoformat(timespec="seconds"), undoes)
+        self._record(model, label, before, version, undoes)
+
+    def _record(self, model: str, label: str, before: int | None, after: int | None, undoes: bool = False) -> None:
+        move = LabelMove(model, label, before, after, datetime.now(UTC).isoformat(timespec="seconds"), undoes)
         # A bucket has no append; the history is short.
         self._write_text(HISTORY_FILE, "".join(json.dumps(vars(line)) + "\n" for line in [*self.history(), move]))
 
@@ -253,7 +284,12 @@ class Store:
 
     def _write_config(self, config: model_server_config_pb2.ModelServerConfig, model: str) -> None:
         entry = self._entry(config, model)
-        served = {*entry.version_labels.values(), self.versions(model)[-1]}
+        served = set(entry.version_labels.values())
+        newest = self.versions(model)[-1]
+        rejection = self.rejected(model).get(newest)
+        # A path without a label answers with the newest loaded version, which must not be a canary that was given up.
+        if rejection is None or rejection.after is not None:
+            served.add(newest)
         if (target := self._rollback_target(model)) is not None:
             served.add(target)
         entry.model_version_policy.specific.versions[:] = sorted(served)

@@ -15,6 +15,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 app = typer.Typer(help="Train, publish and roll out small-data picture classifiers.", no_args_is_help=True)
 app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="store")
 for command in (
     train.train,
     train.recipes,

@@ -1,11 +1,15 @@
-"""Commands on the model store: list models, move labels."""
+"""Commands on the model store: list models, move labels, check the whole of it."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training.cli.console import StoreOption, open_store
 from training.errors import FoveaError
+from training.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from training.store import Store
@@ -14,6 +18,38 @@ ModelArgument = Annotated[str, typer.Argument(help="Name of the model in the sto
 ServerOption = Annotated[
     str | None, typer.Option(help="gRPC address of a model server; wait until it has loaded the version.")
 ]
+
+app = typer.Typer(help="Look after a model store.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Look after a model store."""
+
+
+@app.command()
+def check(
+    store: Annotated[str, typer.Argument(help="Model store: a folder or a bucket's address.")],
+    mounted_at: Annotated[
+        str | None, typer.Option(help="Path under which the model server sees the store; the same by default.")
+    ] = None,
+    batching: Annotated[Path | None, typer.Option(help="A batching parameters file to check with it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Find what would break a model server; exit code 1 if there is something."""
+    import_tensorflow()
+    from training.store_check import check_store
+
+    found = check_store(store, mounted_at, None if batching is None else str(batching))
+    healthy = not any(finding.breaks for finding in found)
+    if as_json:
+        typer.echo(json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in found]}, indent=2))
+    else:
+        for finding in found:
+            typer.echo(f"{'error' if finding.breaks else 'note'}: {finding.sentence}")
+        typer.echo(f"{store}: {'nothing here would break a model server' if healthy else 'a model server would break'}")
+    if not healthy:
+        raise typer.Exit(1)
 
 
 def models(store: StoreOption) -> None:
