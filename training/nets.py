@@ -14,7 +14,9 @@ def residual_block(x: keras.KerasTensor, channels: int, name: str) -> keras.Kera
     return layers.ReLU(name=f"{name}_relu2")(x)
 
 
-def convolution(x: keras.KerasTensor, channels: int, strides: int, name: str, kernel: int = 3) -> keras.KerasTensor:
+def convolution(
+    x: keras.KerasTensor, channels: int, strides: int, name: str, kernel: int | tuple[int, int] = 3
+) -> keras.KerasTensor:
     """Apply a convolution without bias and batch normalisation."""
     x = layers.Conv2D(
         channels, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
