@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from training.cli import compare, data, demo, models, train
+from training.cli import compare, data, demo, models, rollout, train
 from training.cli.console import console
 from training.errors import FoveaError
 
@@ -26,6 +26,8 @@ for command in (
     models.promote,
     models.canary,
     models.rollback,
+    rollout.compare_versions,
+    rollout.rollout,
     demo.demo,
 ):
     app.command()(command)

@@ -78,9 +78,19 @@ def canary(
     store: StoreOption,
     version: Annotated[int | None, typer.Option(help="The newest by default.")] = None,
     server: ServerOption = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Give the canary up: take the label off.")] = False,
 ) -> None:
-    """Put the label `canary` on a loaded version."""
+    """Put the label `canary` on a loaded version, or take it off."""
     opened = open_store(store)
+    if drop:
+        current = opened.labels(model).get("canary")
+        if current is None or version not in (None, current):
+            raise FoveaError(
+                f"version {version} of {model!r} is not the canary" if version else f"{model!r} has no canary"
+            )
+        opened.drop_canary(model, current)
+        typer.echo(f"{model}: version {current} is no canary any more")
+        return
     chosen = version or max(opened.versions(model), default=0)
     _load(opened, model, chosen, server)
     opened.set_label(model, "canary", chosen)
@@ -96,9 +106,10 @@ def _load(store: "Store", model: str, version: int, server: str | None) -> None:
     """See to it that the model server has loaded a version before a label moves to it."""
     listed = store.list_version(model, version)
     if server is not None:
-        from training.rollout import wait_until_loaded
+        from training.served import ServedModel
 
-        wait_until_loaded(server, model, version)
+        with ServedModel(server, model) as served:
+            served.wait_until_loaded(version)
     elif not listed:
         raise FoveaError(
             f"version {version} of {model!r} was not served and is listed now; repeat this when the model server has "
