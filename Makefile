@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKOV := $(VENV)/checkov
+CLIENTS := $(VENV)/clients
 PORT ?= 8080
 DEMO = $(BIN)/fovea demo --http-port $(PORT) $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help pictures setup demo test test-slow lint format proto lock bench images smoke clean
+.PHONY: help pictures setup demo test test-slow lint format proto lock bench images smoke clean clients
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +34,13 @@ $(CHECKOV)/.ready: requirements/checkov.lock | $(READY)
 	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/checkov.lock
 	@touch $@
 
+clients: $(CLIENTS)/.ready ## other projects' clients, which the tests then try too
+
+$(CLIENTS)/.ready: requirements/clients.lock | $(READY)
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/clients.lock
+	@touch $@
+
 demo: $(READY) ## train three classifiers on drawn pictures, or DATA=DIR, and serve them
 	@exec $(DEMO)
 
@@ -51,8 +59,8 @@ format: $(READY) ## let ruff format and mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-proto: $(READY) ## generate the Python code of proto/fovea/v1
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $$(ls proto/fovea/v1/*.proto)
+proto: $(READY) ## generate the Python code of proto/
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $$(ls proto/fovea/*/*.proto)
 	@rm -f proto/fovea/v1/model_card_pb2_grpc.py
 
 lock: $(READY) ## resolve requirements/*.lock afresh from pyproject.toml
@@ -61,6 +69,7 @@ lock: $(READY) ## resolve requirements/*.lock afresh from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml requirements/gpu.in --extra train $(LOCK) -c requirements/dev.lock -o requirements/train-gpu.lock
 	$(BIN)/uv pip compile pyproject.toml --excludes requirements/serve.excludes $(LOCK) -c requirements/dev.lock -o requirements/serve.lock
 	$(BIN)/uv pip compile requirements/checkov.in $(LOCK) -o requirements/checkov.lock
+	$(BIN)/uv pip compile requirements/clients.in $(LOCK) -o requirements/clients.lock
 LOCK := --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 pictures: $(READY) ## make the pictures of the docs; `make demo` must run

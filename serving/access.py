@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from serving import metrics
@@ -61,3 +62,7 @@ class Access:
                 }
             },
         )
+
+
+current: ContextVar[Access] = ContextVar("access")
+"""The call that a thread of the gRPC door answers."""

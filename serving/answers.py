@@ -46,10 +46,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Classifications:
-    """One classification a picture, or one text."""
+    """One classification a picture, or one text; probabilities as in `Predictions`."""
 
     model: ServedModel
     rows: Sequence[Classification | Text]
+    probabilities: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,12 @@ class NoInstancesError(FoveaError):
     code = "NO_INSTANCES"
 
 
+class BadTensorError(FoveaError):
+    """A tensor of the Open Inference Protocol that is none, or not one that the model takes."""
+
+    code = "BAD_TENSOR"
+
+
 class UnsupportedMediaTypeError(FoveaError):
     """A Content-Type that cannot carry pictures here."""
 

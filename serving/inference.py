@@ -87,7 +87,7 @@ class Vision:
             probabilities = self._probabilities(served, images, deadline)
             answer = _text if served.card.positions else _classification
             rows = [answer(row, served.card, top_k or DEFAULT_TOP_K) for row in probabilities]
-            return Classifications(_model(served), rows)
+            return Classifications(_model(served), rows, probabilities)
 
         return self._work(ref, deadline, work)
 

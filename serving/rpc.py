@@ -1,16 +1,16 @@
-"""The gRPC door: `fovea.v1.Vision`, health and server reflection."""
+"""The gRPC door: `fovea.v1.Vision`, the Open Inference Protocol, health and server reflection."""
 
 # ruff: noqa: N802 - methods carry the names of their RPCs.
 
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from threading import Event
 from typing import Any, Final, TypeVar
 
 import grpc
 import numpy as np
+from fovea.oip import open_inference_pb2_grpc
 from fovea.v1 import vision_pb2 as pb
 from fovea.v1 import vision_pb2_grpc
 from google.protobuf.message import Message
@@ -18,8 +18,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
-from serving import rendering
-from serving.access import Access, request_id
+from serving import rendering, rpc_v2
+from serving.access import Access, current, request_id
 from serving.answers import Classification, GradCam, LayerActivations, ServedModel, Text
 from serving.catalog import ModelRef, ModelStatus
 from serving.deadline import Deadline
@@ -57,6 +57,7 @@ STATUS: Final = {
     "BAD_JSON": grpc.StatusCode.INVALID_ARGUMENT,
     "BAD_BASE64": grpc.StatusCode.INVALID_ARGUMENT,
     "NO_INSTANCES": grpc.StatusCode.INVALID_ARGUMENT,
+    "BAD_TENSOR": grpc.StatusCode.INVALID_ARGUMENT,
     "UNSUPPORTED_MEDIA_TYPE": grpc.StatusCode.INVALID_ARGUMENT,
     "NOT_ACCEPTABLE": grpc.StatusCode.INVALID_ARGUMENT,
     "MODEL_NOT_READY": grpc.StatusCode.UNAVAILABLE,
@@ -65,8 +66,6 @@ STATUS: Final = {
     "MODEL_SERVER_ERROR": grpc.StatusCode.INTERNAL,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-
-_access: ContextVar[Access] = ContextVar("access")
 
 
 class VisionService(vision_pb2_grpc.VisionServicer):
@@ -146,13 +145,13 @@ class VisionService(vision_pb2_grpc.VisionServicer):
 
 
 class _Interceptor(grpc.ServerInterceptor):
-    """Gives every call of our service a request id, a log line, metrics and errors with their code."""
+    """Gives every call of the services below a request id, a log line, metrics and errors with their code."""
 
     def intercept_service(
         self, continuation: Callable[[Any], Any], call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler | None:
         handler = continuation(call_details)
-        if handler is None or not call_details.method.startswith(f"/{SERVICE}/"):
+        if handler is None or not call_details.method.startswith((f"/{SERVICE}/", f"/{rpc_v2.SERVICE}/")):
             return handler
         method = call_details.method.rpartition("/")[2]
         offered = dict(call_details.invocation_metadata or ()).get("x-request-id")
@@ -166,7 +165,7 @@ class _Interceptor(grpc.ServerInterceptor):
 def _noted(behaviour: Callable[[Any, Any], Any], method: str, identity: str) -> Callable[[Any, Any], Any]:
     def noted(request: Message, context: grpc.ServicerContext) -> Any:
         access = Access(request_id=identity, method="gRPC", route=method, bytes_in=request.ByteSize())
-        _access.set(access)
+        current.set(access)
         trailers = (("x-request-id", identity),)
         try:
             response = behaviour(request, context)
@@ -235,9 +234,12 @@ class Door:
             maximum_concurrent_rpcs=8 * settings.threads,
         )
         vision_pb2_grpc.add_VisionServicer_to_server(VisionService(vision, settings), self._server)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            rpc_v2.OpenInferenceService(vision, settings, stopping), self._server
+        )
         self._health = _Health(vision, stopping, pool)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (SERVICE, rpc_v2.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._server.add_insecure_port(address)
         self._server.start()
@@ -252,7 +254,7 @@ class Door:
 
 
 def _ref(message: pb.ModelRef, settings: Settings) -> ModelRef:
-    access = _access.get()
+    access = current.get()
     access.model = message.name if message.name in settings.models else "unknown"
     match message.WhichOneof("choice"):
         case "version":
@@ -263,7 +265,7 @@ def _ref(message: pb.ModelRef, settings: Settings) -> ModelRef:
 
 
 def _model(model: ServedModel) -> pb.ServedModel:
-    _access.get().version = model.version
+    current.get().version = model.version
     return pb.ServedModel(name=model.name, version=model.version)
 
 

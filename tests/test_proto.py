@@ -12,14 +12,24 @@ PROTO = Path(__file__).parents[1] / "proto"
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generated")
-    sources = [str(path.relative_to(PROTO)) for path in sorted(PROTO.glob("fovea/v1/*.proto"))]
+    sources = [str(path.relative_to(PROTO)) for path in sorted(PROTO.glob("fovea/*/*.proto"))]
     outputs = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I", ".", *outputs, *sources], cwd=PROTO, check=True)
     return folder
 
 
 @pytest.mark.parametrize(
-    "name", ["model_card_pb2.py", "model_card_pb2.pyi", "vision_pb2.py", "vision_pb2.pyi", "vision_pb2_grpc.py"]
+    "name",
+    [
+        "oip/open_inference_pb2.py",
+        "oip/open_inference_pb2.pyi",
+        "oip/open_inference_pb2_grpc.py",
+        "v1/model_card_pb2.py",
+        "v1/model_card_pb2.pyi",
+        "v1/vision_pb2.py",
+        "v1/vision_pb2.pyi",
+        "v1/vision_pb2_grpc.py",
+    ],
 )
 def test_generated_code_is_current(fresh, name):
-    assert (PROTO / "fovea/v1" / name).read_text() == (fresh / "fovea/v1" / name).read_text(), "run `make proto`"
+    assert (PROTO / "fovea" / name).read_text() == (fresh / "fovea" / name).read_text(), "run `make proto`"

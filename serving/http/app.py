@@ -13,7 +13,7 @@ from flask_openapi3 import Info, OpenAPI
 from serving.access import Access, request_id
 from serving.deadline import Deadline
 from serving.errors import BrokenBodyError
-from serving.http import bodies, errors, routes, schemas
+from serving.http import bodies, errors, routes, schemas, v2
 from serving.inference import Vision
 from serving.settings import Settings
 
@@ -77,6 +77,7 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_bytes
     errors.register(app)
     routes.register(app, vision, settings, stopping)
+    v2.register(app, vision, settings, stopping)
 
     @app.before_request
     def begin() -> None:
@@ -90,7 +91,7 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
 
     @app.after_request
     def end(response: Response) -> Response:
-        if request.method == "POST" and response.status_code >= 400 and g.access.code != BrokenBodyError.code:
+        if request.method in ("POST", "PUT") and response.status_code >= 400 and g.access.code != BrokenBodyError.code:
             bodies.discard(request)
         response.headers["X-Request-Id"] = g.access.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -101,4 +102,5 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
 
 
 _DESCRIPTION = """Classifies pictures and shows what the model looked at.
-Paths follow TensorFlow Serving and KServe V1. Every error is {"error", "code", "request_id"}."""
+Paths follow TensorFlow Serving, KServe V1 and the Open Inference Protocol.
+Every error is {"error", "code", "request_id"}."""

@@ -53,14 +53,16 @@ def read(request: Request, settings: Settings) -> list[Upload]:
     """
     kind = request.mimetype
     if kind.startswith("image/") or kind == "application/octet-stream":
-        return [Upload(_data(request, settings))]
+        return [Upload(data(request, settings))]
     if kind == "multipart/form-data":
-        _data(request, settings)
+        data(request, settings)
         return _from_form(request, settings)
-    if kind == "application/json" or (kind in _UNTYPED and _data(request, settings).lstrip()[:1] == b"{"):
-        return [Upload(picture) for picture in from_json(_data(request, settings), settings)]
+    if kind == "application/json" or (kind in _UNTYPED and data(request, settings).lstrip()[:1] == b"{"):
+        return [Upload(picture) for picture in from_json(data(request, settings), settings)]
+    if not kind:
+        return [Upload(data(request, settings))]
     raise UnsupportedMediaTypeError(
-        f"{kind[:64] or 'a body without Content-Type'} is not taken; send image/*, application/octet-stream, "
+        f"{kind[:64]} is not taken; send image/*, application/octet-stream, "
         f"multipart/form-data with the field {FIELD!r}, or application/json"
     )
 
@@ -107,23 +109,27 @@ def discard(request: Request) -> None:
             left -= len(chunk)
 
 
-def _data(request: Request, settings: Settings) -> bytes:
-    """Return the whole body; werkzeug keeps it, also for its form parser."""
+def data(request: Request, settings: Settings) -> bytes:
+    """Return the whole body; werkzeug keeps it, also for its form parser.
+
+    Raises:
+        FoveaError: no body, too many bytes, or fewer than were announced.
+    """
     try:
-        data = request.get_data()
+        body = request.get_data()
     except RequestEntityTooLarge:
         raise _too_large(settings) from None
     # The server's stream has errors of its own kinds for connections that break and chunks that are malformed.
     except Exception as error:
         raise BrokenBodyError("the body broke off before its end") from error
     # Of a body without an announced length werkzeug returns what fits.
-    if request.content_length is None and len(data) >= settings.max_bytes:
+    if request.content_length is None and len(body) >= settings.max_bytes:
         raise _too_large(settings)
-    if request.content_length is not None and len(data) < request.content_length:
+    if request.content_length is not None and len(body) < request.content_length:
         raise BrokenBodyError("the body broke off before its end")
-    if not data:
+    if not body:
         raise EmptyBodyError("the body is empty; a picture is expected")
-    return data
+    return body
 
 
 def _too_large(settings: Settings) -> TooLargeError:

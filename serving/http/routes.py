@@ -94,12 +94,17 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
     app.url_map.converters["name"] = _NameConverter
 
     def on_model(method: Callable, suffix: str, **options: Any) -> Callable[[Callable], Callable]:
-        """Register a view for a model, for a version of it and for a label (as paths of three classes)."""
+        """Register a view for a model, for a version of it and for a label (as paths of three classes).
+
+        What takes a picture as its body takes it by PUT too, which is how `curl -T` sends a file.
+        """
+        methods = [method, app.put] if options.get("openapi_extensions") is _PICTURES_BODY else [method]
 
         def register_view(view: Callable) -> Callable:
             for prefix, path in _PREFIXES:
-                endpoint = f"{view.__name__}:{path.__name__}"
-                method(prefix + suffix, endpoint=endpoint, **options)(_with_path(view, path, vision))
+                for register in methods:
+                    endpoint = f"{view.__name__}:{path.__name__}:{register.__name__}"
+                    register(prefix + suffix, endpoint=endpoint, **options)(_with_path(view, path, vision))
             return view
 
         return register_view

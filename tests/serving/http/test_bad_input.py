@@ -147,7 +147,7 @@ def test_a_form_of_too_many_bytes(client, caplog):
     _check(answer, 413, "TOO_LARGE", "more than 200000 bytes", caplog)
 
 
-@pytest.mark.parametrize("content_type", ["text/html", "application/xml", "text/plain", None, "video/mp4", "nonsense"])
+@pytest.mark.parametrize("content_type", ["text/html", "application/xml", "text/plain", "video/mp4", "nonsense"])
 def test_unsupported_media_types(client, good, caplog, content_type):
     answer = client.post(CLASSIFY, data=good, content_type=content_type)
     _check(answer, 415, "UNSUPPORTED_MEDIA_TYPE", r"send image/\*", caplog)
@@ -238,7 +238,7 @@ def test_colour_maps(client, good, caplog, path):
     _check(answer, 400, "UNKNOWN_COLORMAP", "'nope'", caplog)
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/models/tiny/versions", "/v2/health/live", "/nothing"])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/models/tiny/versions", "/v2/health", "/nothing"])
 def test_paths(client, caplog, path):
     _check(client.get(path), 404, "NOT_FOUND", "nothing at this path", caplog)
 
