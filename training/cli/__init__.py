@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from training.cli import compare, data, demo, models, rollout, train
+from training.cli import compare, data, demo, models, rollout, train, watch
 from training.cli.console import console
 from training.errors import FoveaError
 
@@ -31,6 +31,8 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+# What `fovea watch` does not know it gives to `fovea train`.
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(watch.watch)
 
 
 def main() -> None:
