@@ -38,8 +38,6 @@ FLAGS = set(
     """.split()  # noqa: SIM905
 )
 """Flags of tensorflow_model_server, from its main.cc."""
-PENDING_COMMANDS = {"watch"}
-"""Commands of `fovea` that manifests name and that are still to come."""
 PENDING_SETTINGS = {"api_keys_file"}
 """Settings of the gateway that manifests name and that are still to come."""
 
@@ -699,8 +697,6 @@ def recipes(objects: list[Object]) -> set[str]:
 
 
 def _wrong_command(group: Any, words: list[str]) -> Violations:
-    if words[0] in PENDING_COMMANDS and words[0] not in group.commands:
-        return
     command = group
     while isinstance(command, typer.core.TyperGroup):
         if words[0] not in command.commands:

@@ -155,20 +155,3 @@ def test_unknown_kinds_are_errors():
 )
 def test_pending_settings_exist(setting):
     assert setting in policy.Settings.model_fields
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(
-            command, marks=pytest.mark.xfail(strict=True, reason="there is no such command yet; see trainer-sidecar")
-        )
-        for command in policy.PENDING_COMMANDS
-    ],
-)
-def test_pending_commands_exist(command):
-    import typer
-
-    from training.cli import app
-
-    assert command in typer.main.get_command(app).commands
