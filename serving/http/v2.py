@@ -239,21 +239,18 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         """Say whether a version of a model answers."""
         return ready(path.model, path.version)
 
-    schema = InferBody.model_json_schema(ref_template="#/components/schemas/{model}")
-    app.components_schemas |= {name: Schema(**part) for name, part in schema.pop("$defs").items()}
+    octets = {"schema": {"type": "string", "format": "binary"}}
     described = {
         "requestBody": {
             "required": True,
-            "content": {
-                "application/json": {"schema": schema},
-                _OCTETS: {
-                    "schema": {"type": "string", "format": "binary"},
-                },
-            },
-        },
+            "content": {"application/json": {"schema": _schema(app, InferBody)}, _OCTETS: octets},
+        }
+    }
+    answers: dict[str | int | HTTPStatus, Any] = {
+        200: {"content": {"application/json": {"schema": _schema(app, InferAnswer)}, _OCTETS: octets}}
     }
 
-    @app.post("/v2/models/<name:model>/infer", tags=[_TAG], openapi_extensions=described, responses={200: InferAnswer})
+    @app.post("/v2/models/<name:model>/infer", tags=[_TAG], openapi_extensions=described, responses=answers)
     def model_infer(path: ModelPath, query: NoQuery) -> Response:
         """Classify pictures."""
         return infer(path.model, None)
@@ -262,11 +259,18 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         "/v2/models/<name:model>/versions/<name:version>/infer",
         tags=[_TAG],
         openapi_extensions=described,
-        responses={200: InferAnswer},
+        responses=answers,
     )
     def version_infer(path: VersionPath, query: NoQuery) -> Response:
         """Classify pictures with a version of a model."""
         return infer(path.model, path.version)
+
+
+def _schema(app: OpenAPI, model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a body that comes in several media types, which flask-openapi3 does not make itself."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    app.components_schemas |= {name: Schema(**part) for name, part in schema.pop("$defs", {}).items()}
+    return schema
 
 
 def _readiness(ready: bool, **names: str) -> tuple[Response, int]:

@@ -324,3 +324,14 @@ def test_the_log_names_model_version_and_route(client, corner, caplog):
     fields = next(record.fields for record in caplog.records if record.name == "serving.access")
     assert (fields["model"], fields["version"], fields["code"]) == ("tiny", 1, "OK")
     assert fields["route"] == "/v2/models/<name:model>/versions/<name:version>/infer"
+
+
+def test_the_openapi_document_describes_bodies_and_answers(client):
+    document = client.get("/openapi.json").get_json()
+    for path in ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
+        operation = document["paths"][path]["post"]
+        answer = operation["responses"]["200"]["content"]
+        for content in (operation["requestBody"]["content"], answer):
+            assert set(content) == {"application/json", "application/octet-stream"}
+        assert "outputs" in answer["application/json"]["schema"]["properties"]
+    assert {"InputTensor", "RequestedOutput", "OutputTensor"} <= set(document["components"]["schemas"])
