@@ -72,7 +72,7 @@ def test_wire_imports_messages_only():
     ],
 )
 def test_imports_are_found_in_all_their_forms(tmp_path, monkeypatch, line, name):
-    monkeypatch.setattr("test_borders.REPOSITORY", tmp_path)
+    monkeypatch.setattr(f"{__name__}.REPOSITORY", tmp_path)
     file = tmp_path / "serving" / "module.py"
     file.parent.mkdir()
     file.write_text(line)
