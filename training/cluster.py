@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from training.errors import FoveaError
+from training.errors import FoveaError, WorkerLostError
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.InternalError)
 """What an operation across workers raises when one of them is gone."""
@@ -54,7 +54,7 @@ class Cluster:
         """Make models and optimizers, and fit, in this context.
 
         Raises:
-            FoveaError: a worker is gone.
+            WorkerLostError: a worker is gone.
         """
         if self._strategy is None:
             yield
@@ -63,7 +63,7 @@ class Cluster:
             with self._strategy.scope():
                 yield
         except LOST as error:
-            raise FoveaError(
+            raise WorkerLostError(
                 "another worker is gone, and training ends here; start all workers again with --resume to go on "
                 "from the last checkpoint"
             ) from error

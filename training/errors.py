@@ -8,3 +8,7 @@ def reason(error: Exception) -> str:
 
 class FoveaError(Exception):
     """Something the user can mend; the message says what was wrong and what would be right."""
+
+
+class WorkerLostError(FoveaError):
+    """Another worker of the run is gone."""

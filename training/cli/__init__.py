@@ -8,7 +8,7 @@ import typer
 
 from training.cli import compare, data, demo, models, rollout, train, watch
 from training.cli.console import console
-from training.errors import FoveaError
+from training.errors import FoveaError, WorkerLostError
 
 # Keras reads it when it is imported, which the commands do only when they need it.
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -39,6 +39,10 @@ def main() -> None:
     """Run the command line; what a user can mend ends in one sentence and exit code 1."""
     try:
         app()
+    except WorkerLostError as error:
+        console.print(f"fovea: {error}", style="red", soft_wrap=True, markup=False)
+        # At a normal exit TensorFlow's threads would wait for the lost worker, and complain.
+        os._exit(1)
     except FoveaError as error:
         _end(str(error))
     except KeyboardInterrupt:

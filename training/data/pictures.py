@@ -101,7 +101,8 @@ class PictureSet:
     @property
     def positions(self) -> int | None:
         """Number of characters of each text; None where the pictures have one class each."""
-        label = self.splits["train"][0].label
+        labels = (picture.label for pictures in self.splits.values() for picture in pictures)
+        label = next(labels, None)
         return len(label) if isinstance(label, tuple) else None
 
     def name(self, picture: Picture) -> str:
