@@ -44,7 +44,7 @@ $(CLIENTS)/.ready: requirements/clients.lock | $(READY)
 demo: $(READY) ## train three classifiers on drawn pictures, or DATA=DIR, and serve them
 	@exec $(DEMO)
 
-test: $(READY) $(CHECKOV)/.ready lint ## lint, type checks and the tests, under 10 minutes
+test: $(READY) $(CHECKOV)/.ready lint ## lint, type checks and the tests
 	$(BIN)/pytest -m "not slow"
 
 test-slow: $(READY) ## the tests that take longer
