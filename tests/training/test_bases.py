@@ -326,7 +326,6 @@ def test_features_that_cannot_be_kept_are_explained(images, tmp_path):
         cached_features(fovea_small(32, 32, weights=None), lambda: Rows(images), "pictures", tmp_path / "cache")
 
 
-@pytest.mark.slow
 def test_the_beginning_of_a_mobilenet_is_exported_with_its_scaling(mobilenet_file, images, tmp_path):
     base = bases.trained_base("mobilenet_v2", 32, 32, mobilenet_file)
     beginning = keras.Model(base.input, base.get_layer("block_1_project_BN").output, name=base.name)

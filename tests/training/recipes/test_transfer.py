@@ -97,6 +97,7 @@ def moved(base, original):
     }
 
 
+@pytest.mark.slow
 def test_cached_features_serve_a_second_run_and_leave_the_base_alone(three_classes, base_weights, tmp_path):
     store = Store(tmp_path / "store")
     given = options(three_classes, "feature_extraction", base_weights=base_weights, cached=True)
