@@ -132,9 +132,7 @@ class VisionService(vision_pb2_grpc.VisionServicer):
         )
 
     def _deadline(self, context: grpc.ServicerContext) -> Deadline:
-        """Take the caller's deadline or our own, whichever comes first."""
-        remaining = context.time_remaining()
-        return Deadline(self._settings.deadline_s if remaining is None else min(remaining, self._settings.deadline_s))
+        return Deadline.earlier(self._settings.deadline_s, context.time_remaining())
 
     def _images(self, request: Any) -> Sequence[bytes]:
         if not request.images:

@@ -98,9 +98,7 @@ class OpenInferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer)
         return ref
 
     def _deadline(self, context: grpc.ServicerContext) -> Deadline:
-        """Take the caller's deadline or our own, whichever comes first."""
-        remaining = context.time_remaining()
-        return Deadline(self._settings.deadline_s if remaining is None else min(remaining, self._settings.deadline_s))
+        return Deadline.earlier(self._settings.deadline_s, context.time_remaining())
 
 
 def _inputs(request: pb.ModelInferRequest) -> list[Input]:

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from training.errors import FoveaError, WorkerLostError
+from training.run_folder import whole_file
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.InternalError)
 """What an operation across workers raises when one of them is gone."""
@@ -92,10 +93,9 @@ class Cluster:
 
         All workers must save, since metrics are summed over the workers when they are read.
         """
-        unfinished = path.with_name(f".{path.name}")
         if self.is_chief:
-            yield unfinished
-            unfinished.replace(path)
+            with whole_file(path) as unfinished:
+                yield unfinished
         else:
             with tempfile.TemporaryDirectory() as folder:
                 yield Path(folder) / path.name
@@ -130,24 +130,7 @@ class Cluster:
                 verbose=verbose,
             )
             return
-        self._fit_in_step(
-            model, data, steps_per_epoch, initial_epoch, epochs, held_out, class_weight, callbacks, verbose
-        )
-
-    def _fit_in_step(
-        self,
-        model: keras.Model,
-        data: tf.data.Dataset,
-        steps_per_epoch: int,
-        initial_epoch: int,
-        epochs: int,
-        held_out: tf.data.Dataset,
-        class_weight: dict[int, float] | None,
-        callbacks: Sequence[keras.callbacks.Callback],
-        verbose: int,
-    ) -> None:
         strategy = self._strategy
-        assert strategy is not None
         if class_weight is not None:
             weights = tf.constant([class_weight[label] for label in sorted(class_weight)], tf.float32)
             data = data.map(lambda rows, labels: (rows, labels, tf.gather(weights, labels)))

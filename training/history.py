@@ -4,6 +4,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from training.run_folder import whole_file
+
 COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "pictures_per_second")
 MEASURES = COLUMNS[2:6]
 
@@ -46,9 +48,7 @@ class History:
     def _write(self) -> None:
         if not self._may_write:
             return
-        unfinished = self._path.with_suffix(".unfinished")
-        with unfinished.open("w", newline="") as file:
+        with whole_file(self._path) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self._rows)
-        unfinished.replace(self._path)

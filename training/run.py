@@ -20,6 +20,7 @@ from training.errors import FoveaError
 from training.history import History
 from training.monitoring import Monitoring
 from training.options import TrainOptions
+from training.run_folder import CONFIG_FILE, whole_file
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how many are done, how many there are)"""
@@ -59,7 +60,7 @@ class Run:
             "class_names": list(pictures.class_names),
             "data_fingerprint": pictures.fingerprint,
         }
-        _keep_config(folder / "config.json", config, self._cluster.is_chief)
+        _keep_config(folder / CONFIG_FILE, config, self._cluster.is_chief)
         self._history = History(folder / "history.csv", self._cluster.is_chief)
 
     @property
@@ -203,7 +204,8 @@ def _loss(model: keras.Model, one_hot: bool, label_smoothing: float) -> keras.lo
 def _keep_config(path: Path, config: dict[str, object], is_chief: bool) -> None:
     if not path.exists():
         if is_chief:
-            path.write_text(json.dumps(config, indent=2) + "\n")
+            with whole_file(path) as unfinished:
+                unfinished.write_text(json.dumps(config, indent=2) + "\n")
         return
     for key, before in json.loads(path.read_text()).items():
         if before != config[key]:

@@ -21,13 +21,11 @@ from training.options import TrainOptions
 from training.recipes import recipe
 from training.reports.report import SUMMARY_FILE, write_report
 from training.run import Progress, Run
+from training.run_folder import PUBLISHED_FILE, whole_file
 from training.store import Store
 
 CARD_FILE = "model_card.json"
 """What a run knows of its model, to publish it by."""
-
-PUBLISHED_FILE = "published.json"
-"""Where a run was published: store and version."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,8 @@ def train(
             f"the export into {store.root} failed: {reason(error)}. The trained model is kept; publish it with: "
             f"fovea publish {folder} --store {store.root}"
         ) from error
-    (folder / PUBLISHED_FILE).write_text(json.dumps({"store": str(store.root), "version": version}) + "\n")
+    with whole_file(folder / PUBLISHED_FILE) as unfinished:
+        unfinished.write_text(json.dumps({"store": str(store.root), "version": version}) + "\n")
     return Result(folder, summary, version)
 
 

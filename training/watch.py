@@ -9,15 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from training.errors import FoveaError
+from training.run_folder import PUBLISHED_FILE
 
 STOP_TIMEOUT_S = 10.0
 """How long a training may take to end before it is killed."""
 
 USAGE_ERROR = 2
 """Exit code of a command line that no data could make right."""
-
-# Written by training.train when a run is published; importing that would load TensorFlow into a process that waits.
-_PUBLISHED_FILE = "published.json"
 
 _CHILD_POLL_S = 0.2
 
@@ -74,7 +72,7 @@ def watch(
             say(f"there is nothing in {data} yet; waiting")
             waited = True
         if files and files == before and files != done:
-            if (folder := runs / f"{prefix}-{digest(data, files, arguments)}").joinpath(_PUBLISHED_FILE).exists():
+            if (folder := runs / f"{prefix}-{digest(data, files, arguments)}").joinpath(PUBLISHED_FILE).exists():
                 say(f"this state of {data} is published already: {folder}")
                 code = 0
             else:

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import keras
 import numpy as np
 import pytest
 
+from tests.commands import FOVEA
 from training.drawing.make import make_picture_set
 from training.store import Store
-
-FOVEA = (sys.executable, "-c", "from training.cli import main; main()")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.commands import FOVEA
 from tests.gateways import Gateway
 from tests.model_servers import ModelServer, free_port, wait_until
 
-FOVEA = (sys.executable, "-c", "from training.cli import main; main()")
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -5,16 +5,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.commands import FOVEA
 from training.drawing.make import make_picture_set
 from training.store import Store
-
-FOVEA = (sys.executable, "-c", "from training.cli import main; main()")
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.commands import FOVEA
 from tests.model_servers import wait_until
 from training.drawing.make import make_picture_set
 from training.store import Store
 
-FOVEA = (sys.executable, "-c", "from training.cli import main; main()")
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -11,7 +11,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.settings import Settings
 from tests.k8s.manifests import Object, Pod, name, of_kind, pods
-from tests.k8s.messages import BatchingParameters, MonitoringConfig
+from tests.k8s.messages import MonitoringConfig
+from training.batching import BatchingParameters
 
 Violations = Iterator[str]
 

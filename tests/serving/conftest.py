@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator
 from threading import Event
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 from flask.testing import FlaskClient
 
+from serving import rpc
 from serving.backend import ModelServer
 from serving.http.app import create_app
 from serving.inference import Vision
 from serving.settings import Settings
+from tests.model_servers import free_port
 
 if TYPE_CHECKING:
     from tests import model_servers
@@ -49,6 +52,33 @@ def vision(settings: Settings, make_vision: Callable[[Settings], Vision]) -> Vis
 @pytest.fixture(scope="session")
 def client(vision: Vision, settings: Settings) -> FlaskClient:
     return create_app(vision, settings, Event()).test_client()
+
+
+@pytest.fixture(scope="module")
+def open_door() -> Iterator[Callable[[Vision, Settings, Event], tuple[rpc.Door, grpc.Channel]]]:
+    """A function that opens the gRPC door and a channel to it."""
+    doors = []
+
+    def open_one(vision: Vision, settings: Settings, stopping: Event) -> tuple[rpc.Door, grpc.Channel]:
+        address = f"127.0.0.1:{free_port()}"
+        door = rpc.Door(vision, settings, stopping, address)
+        doors.append((door, grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])))
+        return doors[-1]
+
+    yield open_one
+    for door, channel in doors:
+        channel.close()
+        door.stop(0).wait()
+
+
+@pytest.fixture(scope="module")
+def channel(open_door: Callable, vision: Vision, settings: Settings) -> grpc.Channel:
+    return open_door(vision, settings, Event())[1]
+
+
+@pytest.fixture(scope="module")
+def corner(encode: Callable, red_corner: object) -> bytes:
+    return encode(red_corner)
 
 
 @pytest.fixture

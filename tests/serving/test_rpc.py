@@ -23,35 +23,8 @@ TINY = pb.ModelRef(name="tiny", version=1)
 
 
 @pytest.fixture(scope="module")
-def open_door():
-    doors = []
-
-    def open_one(vision, settings, stopping):
-        address = f"127.0.0.1:{free_port()}"
-        door = rpc.Door(vision, settings, stopping, address)
-        channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
-        doors.append((door, channel))
-        return door, channel
-
-    yield open_one
-    for door, channel in doors:
-        channel.close()
-        door.stop(0).wait()
-
-
-@pytest.fixture(scope="module")
-def channel(open_door, vision, settings):
-    return open_door(vision, settings, Event())[1]
-
-
-@pytest.fixture(scope="module")
 def stub(channel):
     return vision_pb2_grpc.VisionStub(channel)
-
-
-@pytest.fixture(scope="module")
-def corner(encode, red_corner):
-    return encode(red_corner)
 
 
 def _array(tensor: pb.FloatTensor) -> np.ndarray:

@@ -11,7 +11,6 @@ from fovea.oip import open_inference_pb2 as pb
 from fovea.oip import open_inference_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from serving import rpc
 from serving.settings import Settings
 from tests.model_servers import free_port, wait_until
 
@@ -19,33 +18,8 @@ P_RED = 1 / (1 + math.exp(-10 / 48))
 
 
 @pytest.fixture(scope="module")
-def open_channel():
-    opened = []
-
-    def open_one(vision, settings, stopping):
-        address = f"127.0.0.1:{free_port()}"
-        opened.append((rpc.Door(vision, settings, stopping, address), grpc.insecure_channel(address)))
-        return opened[-1][1]
-
-    yield open_one
-    for door, channel in opened:
-        channel.close()
-        door.stop(0).wait()
-
-
-@pytest.fixture(scope="module")
-def channel(open_channel, vision, settings):
-    return open_channel(vision, settings, Event())
-
-
-@pytest.fixture(scope="module")
 def stub(channel):
     return open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
-
-
-@pytest.fixture(scope="module")
-def corner(encode, red_corner):
-    return encode(red_corner)
 
 
 def _tensor(name, datatype, shape, **contents):
@@ -79,11 +53,11 @@ def test_server_and_model(stub):
     ]
 
 
-def test_nothing_is_ready_without_a_model_server_or_at_the_end(open_channel, make_vision, vision, settings):
+def test_nothing_is_ready_without_a_model_server_or_at_the_end(open_door, make_vision, vision, settings):
     absent = Settings(models=["tiny"], model_server_target=f"127.0.0.1:{free_port()}")
     stopping = Event()
     stopping.set()
-    for channel in (open_channel(make_vision(absent), absent, Event()), open_channel(vision, settings, stopping)):
+    for channel in (open_door(make_vision(absent), absent, Event())[1], open_door(vision, settings, stopping)[1]):
         stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         assert stub.ServerLive(pb.ServerLiveRequest()).live
         assert not stub.ServerReady(pb.ServerReadyRequest()).ready
@@ -157,9 +131,9 @@ def test_what_is_wrong_with_a_request(stub, request_, status, code):
     assert trailers["x-request-id"]
 
 
-def test_the_callers_deadline_holds(open_channel, make_vision, silent_server, corner):
+def test_the_callers_deadline_holds(open_door, make_vision, silent_server, corner):
     settings = Settings(models=["tiny"], model_server_target=silent_server)
-    stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(open_channel(make_vision(settings), settings, Event()))
+    stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(open_door(make_vision(settings), settings, Event())[1])
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(_request(_tensor("image_bytes", "BYTES", [1], bytes_contents=[corner])), timeout=0.5)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

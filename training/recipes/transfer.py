@@ -12,6 +12,7 @@ from training.bases.weights import copy_weights
 from training.data.augmentation import Augmentation
 from training.errors import FoveaError
 from training.run import Run
+from training.run_folder import CONFIG_FILE
 
 HEAD_EPOCHS = 20
 AUGMENTATION = Augmentation(rotation=15, shift=0.1, shear=0.1, zoom=0.2, flip=True)
@@ -85,9 +86,9 @@ def _earlier(run: Run, folder: Path) -> keras.Model:
 def _check_earlier(run: Run, folder: Path) -> None:
     if run.options.base_weights is not None:
         raise FoveaError("--from brings the base with its weights; leave --base-weights out, or --from")
-    if not (folder / "model.keras").is_file() or not (folder / "config.json").is_file():
+    if not (folder / "model.keras").is_file() or not (folder / CONFIG_FILE).is_file():
         raise FoveaError(f"--from {folder} is no finished run; give the folder of a finished run of feature_extraction")
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / CONFIG_FILE).read_text())
     if config["recipe"] != feature_extraction.__name__:
         raise FoveaError(f"--from {folder} is a run of {config['recipe']}; fine-tuning begins with feature_extraction")
     theirs, ours = resolve(config["base"]), resolve(run.options.base)

@@ -11,6 +11,7 @@ from training.errors import FoveaError
 from training.reports.curves import best_position, phases, read_history
 from training.reports.evaluation import standard_error
 from training.reports.predictions import Predictions, predictions_file, read_predictions
+from training.run_folder import CONFIG_FILE
 
 MEAN_OF_LAST = 10
 """Epochs over which the accuracy at the end of a training is averaged."""
@@ -140,11 +141,11 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         FoveaError: the folder holds no run, or one whose files are damaged.
     """
-    if not (folder / "config.json").exists():
-        what = "has no config.json" if folder.is_dir() else "is not there"
+    if not (folder / CONFIG_FILE).exists():
+        what = f"has no {CONFIG_FILE}" if folder.is_dir() else "is not there"
         raise FoveaError(f"{folder} is no run: it {what}; name folders that `fovea train` has written")
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / CONFIG_FILE).read_text())
         history = read_history(folder) if (folder / "history.csv").exists() else {}
         finished = (folder / "summary.json").exists()
         summary = json.loads((folder / "summary.json").read_text()) if finished else {}

@@ -23,18 +23,6 @@ def _png(client, path, data, **headers):
     return client.post(path, data=data, content_type="image/png", headers=headers)
 
 
-@pytest.fixture(scope="module")
-def corner(encode, red_corner):
-    return encode(red_corner)
-
-
-@pytest.fixture(scope="module")
-def blue(encode):
-    pixels = np.zeros((24, 32, 3), np.uint8)
-    pixels[..., 2] = 255
-    return encode(pixels)
-
-
 def _instances(*pictures, **more):
     return {"instances": [{"b64": base64.b64encode(picture).decode()} for picture in pictures], **more}
 

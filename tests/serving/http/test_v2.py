@@ -21,18 +21,6 @@ MODEL = "/v2/models/tiny/versions/1"
 INFER = f"{MODEL}/infer"
 
 
-@pytest.fixture(scope="module")
-def corner(encode, red_corner):
-    return encode(red_corner)
-
-
-@pytest.fixture(scope="module")
-def blue(encode):
-    pixels = np.zeros((24, 32, 3), np.uint8)
-    pixels[..., 2] = 255
-    return encode(pixels)
-
-
 def _base64(*pictures, **more):
     data = [base64.b64encode(picture).decode() for picture in pictures]
     return {"inputs": [{"name": "image_bytes", "datatype": "BYTES", "shape": [len(data)], "data": data}], **more}
