@@ -1,10 +1,12 @@
 """Names of the signatures of a SavedModel and of their tensors (docs/contract.md)."""
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 PREDICT = "serving_default"
 CLASSIFY_BYTES = "classify_bytes"
 GRAD_CAM = "grad_cam"
+CAM_METHODS = "cam_methods"
+INTEGRATED_GRADIENTS = "integrated_gradients"
 MODEL_CARD = "model_card"
 
 IMAGES = "images"
@@ -18,6 +20,15 @@ FILTER_INDEX = "filter_index"
 PATTERNS = "patterns"
 QUERY = "query"
 CARD = "card"
+ATTRIBUTIONS = "attributions"
+SCORE_CHANGE = "score_change"
+COMPLETENESS_ERROR = "completeness_error"
+
+HIRES_CAM = "hires_cam"
+GRAD_CAM_PP = "grad_cam_pp"
+LAYER_CAM = "layer_cam"
+CAM_MAPS = (GRAD_CAM, HIRES_CAM, GRAD_CAM_PP, LAYER_CAM)
+"""The maps that `cam_methods` answers; that of Grad-CAM is named as the signature that computes it alone."""
 
 PREDICTED_CLASS = -1
 """The class index that stands for the class with the highest probability."""
@@ -26,6 +37,11 @@ PREDICTED_CLASS = -1
 def grad_cam(layer: str) -> str:
     """Name the signature that computes Grad-CAM at a convolution."""
     return f"{GRAD_CAM}/{layer}"
+
+
+def cam_methods(layer: str) -> str:
+    """Name the signature that computes all `CAM_MAPS` at a convolution."""
+    return f"{CAM_METHODS}/{layer}"
 
 
 def activations(layer: str) -> str:

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelCard(_message.Message):
-    __slots__ = ("contract_version", "model_name", "recipe", "class_names", "input_height", "input_width", "resize_rule", "layers", "grad_cam_layer", "training", "decision_threshold", "temperature", "positions")
+    __slots__ = ("contract_version", "model_name", "recipe", "class_names", "input_height", "input_width", "resize_rule", "layers", "grad_cam_layer", "training", "decision_threshold", "temperature", "positions", "integrated_gradients")
     CONTRACT_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class ModelCard(_message.Message):
     DECISION_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    INTEGRATED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     contract_version: int
     model_name: str
     recipe: str
@@ -34,10 +35,11 @@ class ModelCard(_message.Message):
     decision_threshold: float
     temperature: float
     positions: int
-    def __init__(self, contract_version: _Optional[int] = ..., model_name: _Optional[str] = ..., recipe: _Optional[str] = ..., class_names: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., resize_rule: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., grad_cam_layer: _Optional[str] = ..., training: _Optional[_Union[TrainingSummary, _Mapping]] = ..., decision_threshold: _Optional[float] = ..., temperature: _Optional[float] = ..., positions: _Optional[int] = ...) -> None: ...
+    integrated_gradients: bool
+    def __init__(self, contract_version: _Optional[int] = ..., model_name: _Optional[str] = ..., recipe: _Optional[str] = ..., class_names: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., resize_rule: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., grad_cam_layer: _Optional[str] = ..., training: _Optional[_Union[TrainingSummary, _Mapping]] = ..., decision_threshold: _Optional[float] = ..., temperature: _Optional[float] = ..., positions: _Optional[int] = ..., integrated_gradients: _Optional[bool] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("name", "kind", "height", "width", "channels", "grad_cam", "activations", "filter_patterns")
+    __slots__ = ("name", "kind", "height", "width", "channels", "grad_cam", "activations", "filter_patterns", "cam_methods")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +48,7 @@ class Layer(_message.Message):
     GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     FILTER_PATTERNS_FIELD_NUMBER: _ClassVar[int]
+    CAM_METHODS_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     height: int
@@ -54,7 +57,8 @@ class Layer(_message.Message):
     grad_cam: bool
     activations: bool
     filter_patterns: bool
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., grad_cam: _Optional[bool] = ..., activations: _Optional[bool] = ..., filter_patterns: _Optional[bool] = ...) -> None: ...
+    cam_methods: bool
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., grad_cam: _Optional[bool] = ..., activations: _Optional[bool] = ..., filter_patterns: _Optional[bool] = ..., cam_methods: _Optional[bool] = ...) -> None: ...
 
 class TrainingSummary(_message.Message):
     __slots__ = ("data_fingerprint", "images_per_class", "seed", "validation_accuracy", "test_accuracy", "calibration_error", "created_at", "code_version")
