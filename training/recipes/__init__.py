@@ -27,6 +27,8 @@ class Recipe:
     keep_best: bool = False
     read: Callable[..., PictureSet] = read_picture_set
     """Reads the folder of pictures; called with root, seed and progress."""
+    takes: frozenset[str] = frozenset()
+    """Those of the options for some recipes only that this one heeds."""
 
     @property
     def name(self) -> str:
@@ -39,11 +41,28 @@ class Recipe:
         return (self.train.__doc__ or "").strip().splitlines()[0]
 
     def options(self, data: Path, **given: object) -> TrainOptions:
-        """Return the options of a run: those given, and the recipe's own for what is absent or None."""
+        """Return the options of a run: those given, and the recipe's own for what is absent or None.
+
+        Raises:
+            FoveaError: an option is given that this recipe would not heed.
+        """
+        for key, flag in OPTIONS_OF_SOME.items():
+            if given.get(key) and key not in self.takes:
+                takers = " and ".join(other.name for other in RECIPES.values() if key in other.takes)
+                raise FoveaError(f"recipe {self.name} does not heed {flag}; it is for {takers}")
         own = {key: getattr(self, key) for key in ("name", "height", "width", "epochs", "keep_best")}
         chosen = {key: value for key, value in given.items() if value is not None}
         return TrainOptions(**{"recipe": self.name, "data": data, **own, **chosen})  # type: ignore[arg-type]
 
+
+OPTIONS_OF_SOME = {
+    "base": "--base",
+    "base_weights": "--base-weights",
+    "cached": "--cached",
+    "unfreeze": "--unfreeze",
+    "from_run": "--from",
+}
+_BASE = frozenset({"base", "base_weights"})
 
 RECIPES = {
     recipe.name: recipe
@@ -52,8 +71,8 @@ RECIPES = {
         Recipe(scratch, height=150, width=150, epochs=30),
         Recipe(scratch_augmented, height=150, width=150, epochs=100, keep_best=True),
         Recipe(scratch_best, height=96, width=96, epochs=150),
-        Recipe(feature_extraction, height=64, width=64, epochs=30),
-        Recipe(fine_tuned, height=64, width=64, epochs=15),
+        Recipe(feature_extraction, height=64, width=64, epochs=30, takes=_BASE | {"cached"}),
+        Recipe(fine_tuned, height=64, width=64, epochs=15, takes=_BASE | {"unfreeze", "from_run"}),
         Recipe(captcha, height=60, width=160, epochs=10, read=read_captcha_set),
     )
 }

@@ -15,6 +15,7 @@ from training.run import Run
 from training.run_folder import CONFIG_FILE
 
 HEAD_EPOCHS = 20
+HEAD_RATE = 2e-3
 AUGMENTATION = Augmentation(rotation=15, shift=0.1, shear=0.1, zoom=0.2, flip=True)
 
 
@@ -30,9 +31,9 @@ def feature_extraction(run: Run) -> keras.Model:
     head = _head(run, base)
     model = _joined(run, base, head)
     if run.options.cached:
-        run.fit(head, _adam(run, 1e-3), rows=run.features(_pooled(base)))
+        run.fit(head, _adam(run, HEAD_RATE), rows=run.features(_pooled(base)))
     else:
-        run.fit(model, _adam(run, 1e-3), augment=AUGMENTATION)
+        run.fit(model, _adam(run, HEAD_RATE), augment=AUGMENTATION)
     watch.check([])
     return model
 
@@ -60,7 +61,8 @@ def _with_trained_head(run: Run) -> keras.Model:
     # What cannot be unfrozen is said before anything is trained.
     choose_layers(base, run.options.unfreeze)
     head = _head(run, base)
-    run.fit(head, _adam(run, 1e-3, HEAD_EPOCHS), rows=run.features(_pooled(base)), phase="head", epochs=HEAD_EPOCHS)
+    optimizer = _adam(run, HEAD_RATE, HEAD_EPOCHS)
+    run.fit(head, optimizer, rows=run.features(_pooled(base)), phase="head", epochs=HEAD_EPOCHS)
     return _joined(run, base, head)
 
 
@@ -118,9 +120,8 @@ def _head(run: Run, base: keras.Model) -> keras.Sequential:
     return keras.Sequential(
         [
             keras.Input(base.output_shape[-1:]),
-            layers.Dropout(0.5, seed=run.options.seed, name="dropout1"),
-            layers.Dense(256, activation="relu", name="dense"),
-            layers.Dropout(0.5, seed=run.options.seed + 1, name="dropout2"),
+            layers.Dense(512, activation="relu", name="dense"),
+            layers.Dropout(0.2, seed=run.options.seed, name="dropout"),
             *run.classifier(),
         ],
         name="head",
