@@ -103,6 +103,24 @@ def test_stops_with_status_0_after_what_runs(tmp_path: Path, exported: dict[int,
         assert server.process.wait(15) == 0
 
 
+def test_starts_without_keras_and_the_caches_that_it_brings(
+    tmp_path: Path, exported: dict[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(exported[1], tmp_path / "tiny", 1)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+    flags = ("--model_name=tiny", f"--model_base_path={tmp_path / 'tiny'}")
+    with ModelServer(tmp_path / "log", *flags, command=_EMBEDDED) as server:
+        libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "/tensorflow/" in libraries
+    for brought in ("matplotlib", "sklearn", "optree"):
+        assert f"/{brought}/" not in libraries
+    # TensorFlow's own part writes one small file.
+    assert {path.name for path in (tmp_path / "home").rglob("*") if path.is_file()} <= {"keras.json"}
+
+
 def test_taken_port_ends_it_with_one_sentence(tmp_path: Path, exported: dict[int, Path]) -> None:
     publish(exported[1], tmp_path / "tiny", 1)
     server = ModelServer(tmp_path / "log", f"--model_base_path={tmp_path / 'tiny'}", command=_EMBEDDED)
