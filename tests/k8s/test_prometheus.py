@@ -84,7 +84,11 @@ def test_prometheus_scrapes_the_gateway_by_the_rules(gateway, prometheus, encode
     assert _query(prometheus, 'up{job="fovea-gateway"} == 1')
     assert _query(prometheus, 'fovea:requests:rate5m{model="tiny", code="MODEL_SERVER_UNAVAILABLE"} > 0')
     assert _query(prometheus, 'fovea:request_duration_seconds:p99_5m{route=~".*:classify"} > 0')
-    wait_until(lambda: _rules(prometheus)["FoveaFailuresFast"]["state"] == "firing", 30, "the alert fires")
+
+    def firing_after_another() -> bool:
+        return failing_request() and _rules(prometheus)["FoveaFailuresFast"]["state"] == "firing"
+
+    wait_until(firing_after_another, 60, "the alert fires")
     rules = _rules(prometheus)
     assert {rule["health"] for rule in rules.values()} == {"ok"}
     assert rules["FoveaModelServerDown"]["state"] == "pending"
