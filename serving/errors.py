@@ -187,6 +187,12 @@ class ModelServerError(FoveaError):
     code = "MODEL_SERVER_ERROR"
 
 
+class OverloadedError(FoveaError):
+    """The gateway has more to do than it takes on."""
+
+    code = "OVERLOADED"
+
+
 class DeadlineExceededError(FoveaError):
     """The request's time is up."""
 

@@ -9,6 +9,7 @@ from fovea.v1.model_card_pb2 import Layer, ModelCard
 from PIL import Image
 
 from serving import metrics, rendering
+from serving.admission import Admission
 from serving.answers import (
     Activations,
     ChannelStrength,
@@ -59,6 +60,8 @@ Picture = bytes | np.ndarray
 class Vision:
     """Classifies and explains with the models of a model server; knows no protocol.
 
+    Whoever calls for work holds a slot of `admission` until the answer is made.
+
     All methods raise `FoveaError`s: for a reference to a model, version or label that is not served,
     for pictures that are none or too large, for parameters that do not fit the model, and for a
     model server that is away, busy or late.
@@ -68,6 +71,7 @@ class Vision:
         self._server = server
         self._settings = settings
         self._catalog = Catalog(server, settings)
+        self.admission = Admission(settings.max_in_flight, settings.max_queued)
 
     def classify(
         self, ref: ModelRef, images: Sequence[Picture], top_k: int | None, deadline: Deadline

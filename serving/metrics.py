@@ -21,16 +21,25 @@ LATENCY = Histogram(
 )
 STAGE = Histogram(
     "fovea_stage_duration_seconds",
-    "Time spent in a stage of a request: decode, model_server or render.",
+    "Time spent in a stage of a request: queue, decode, model_server or render.",
     ["stage"],
     buckets=_SECONDS,
 )
 IN_FLIGHT = Gauge("fovea_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
+QUEUED = Gauge("fovea_requests_queued", "Requests that wait for their turn.", multiprocess_mode="livesum")
+_REJECTED = Counter(
+    "fovea_requests_rejected",
+    "Requests refused for overload: the queue was full, or their time ended in it (late).",
+    ["reason"],
+)
 _BUILD = Gauge(
     "fovea_build_info", "Always 1; the version is in the label.", ["version"], multiprocess_mode="mostrecent"
 )
 _BUILD.labels(metadata.version("fovea")).set(1)
 
+REJECTED_FULL = _REJECTED.labels("full")
+REJECTED_LATE = _REJECTED.labels("late")
+QUEUE = STAGE.labels("queue")
 DECODE = STAGE.labels("decode")
 MODEL_SERVER = STAGE.labels("model_server")
 RENDER = STAGE.labels("render")

@@ -5,6 +5,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from threading import Event
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,7 @@ from serving.access import Access, current, request_id
 from serving.answers import Classification, GradCam, LayerActivations, ServedModel, Text
 from serving.catalog import ModelRef, ModelStatus
 from serving.deadline import Deadline
+from serving.deadline import current as current_deadline
 from serving.errors import FoveaError, InternalError, InvalidArgumentError, NoInstancesError, TooLargeError
 from serving.inference import Vision
 from serving.settings import Settings
@@ -64,8 +66,15 @@ STATUS: Final = {
     "MODEL_SERVER_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "MODEL_SERVER_BUSY": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "MODEL_SERVER_ERROR": grpc.StatusCode.INTERNAL,
+    # As gRPC itself answers calls above its limit.
+    "OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+
+_WITHOUT_TURN: Final = frozenset(
+    ("ListModels", "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata")
+)
+"""RPCs that are answered at once, however much there is to do."""
 
 
 class VisionService(vision_pb2_grpc.VisionServicer):
@@ -132,7 +141,7 @@ class VisionService(vision_pb2_grpc.VisionServicer):
         )
 
     def _deadline(self, context: grpc.ServicerContext) -> Deadline:
-        return Deadline.earlier(self._settings.deadline_s, context.time_remaining())
+        return current_deadline.get()
 
     def _images(self, request: Any) -> Sequence[bytes]:
         if not request.images:
@@ -143,7 +152,11 @@ class VisionService(vision_pb2_grpc.VisionServicer):
 
 
 class _Interceptor(grpc.ServerInterceptor):
-    """Gives every call of the services below a request id, a log line, metrics and errors with their code."""
+    """Gives every call of the services below a request id, its turn, a log line, metrics and errors with their code."""
+
+    def __init__(self, vision: Vision, settings: Settings) -> None:
+        self._admission = vision.admission
+        self._deadline_s = settings.deadline_s
 
     def intercept_service(
         self, continuation: Callable[[Any], Any], call_details: grpc.HandlerCallDetails
@@ -154,33 +167,35 @@ class _Interceptor(grpc.ServerInterceptor):
         method = call_details.method.rpartition("/")[2]
         offered = dict(call_details.invocation_metadata or ()).get("x-request-id")
         return grpc.unary_unary_rpc_method_handler(
-            _noted(handler.unary_unary, method, request_id(offered if isinstance(offered, str) else None)),
+            self._noted(handler.unary_unary, method, request_id(offered if isinstance(offered, str) else None)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
+    def _noted(self, behaviour: Callable[[Any, Any], Any], method: str, identity: str) -> Callable[[Any, Any], Any]:
+        def noted(request: Message, context: grpc.ServicerContext) -> Any:
+            access = Access(request_id=identity, method="gRPC", route=method, bytes_in=request.ByteSize())
+            current.set(access)
+            deadline = Deadline.earlier(self._deadline_s, context.time_remaining())
+            current_deadline.set(deadline)
+            trailers = (("x-request-id", identity),)
+            try:
+                with nullcontext() if method in _WITHOUT_TURN else self._admission.slot(deadline):
+                    response = behaviour(request, context)
+            except Exception as error:
+                if not isinstance(error, FoveaError):
+                    log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": identity}})
+                    error = InternalError("internal error")
+                access.code = error.code
+                status = STATUS[error.code]
+                access.finish(status.name, 0)
+                context.set_trailing_metadata((*trailers, ("fovea-error-code", error.code)))
+                context.abort(status, str(error))
+            context.set_trailing_metadata(trailers)
+            access.finish(grpc.StatusCode.OK.name, response.ByteSize())
+            return response
 
-def _noted(behaviour: Callable[[Any, Any], Any], method: str, identity: str) -> Callable[[Any, Any], Any]:
-    def noted(request: Message, context: grpc.ServicerContext) -> Any:
-        access = Access(request_id=identity, method="gRPC", route=method, bytes_in=request.ByteSize())
-        current.set(access)
-        trailers = (("x-request-id", identity),)
-        try:
-            response = behaviour(request, context)
-        except Exception as error:
-            if not isinstance(error, FoveaError):
-                log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": identity}})
-                error = InternalError("internal error")
-            access.code = error.code
-            status = STATUS[error.code]
-            access.finish(status.name, 0)
-            context.set_trailing_metadata((*trailers, ("fovea-error-code", error.code)))
-            context.abort(status, str(error))
-        context.set_trailing_metadata(trailers)
-        access.finish(grpc.StatusCode.OK.name, response.ByteSize())
-        return response
-
-    return noted
+        return noted
 
 
 class _Health(health.HealthServicer):
@@ -216,10 +231,10 @@ class Door:
         Raises:
             RuntimeError: the port is taken.
         """
-        pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="grpc")
+        pool = ThreadPoolExecutor(settings.door_threads, thread_name_prefix="grpc")
         self._server = grpc.server(
             pool,
-            interceptors=[_Interceptor()],
+            interceptors=[_Interceptor(vision, settings)],
             options=[
                 ("grpc.so_reuseport", 1),
                 # Above our own limit, so that a message a little too large gets our own error with its code.
@@ -229,7 +244,8 @@ class Door:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
-            maximum_concurrent_rpcs=8 * settings.threads,
+            # Above what takes and waits for a turn, so that refusals carry our own code.
+            maximum_concurrent_rpcs=4 * settings.door_threads,
         )
         vision_pb2_grpc.add_VisionServicer_to_server(VisionService(vision, settings), self._server)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(

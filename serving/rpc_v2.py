@@ -14,7 +14,8 @@ from serving import open_inference
 from serving.access import current
 from serving.catalog import ModelRef
 from serving.deadline import Deadline
-from serving.errors import BadTensorError, TooLargeError
+from serving.deadline import current as current_deadline
+from serving.errors import BadTensorError, InvalidArgumentError, TooLargeError
 from serving.inference import Vision
 from serving.open_inference import Input, Output
 from serving.settings import Settings
@@ -72,6 +73,8 @@ class OpenInferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer)
         ref = self._known(request.model_name, request.model_version)
         if request.ByteSize() > self._settings.max_bytes:
             raise TooLargeError(f"the request has more than {self._settings.max_bytes} bytes")
+        if (timeout := _timeout(request)) is not None:
+            self._deadline(context).shorten(timeout)
         for wanted in request.outputs:
             open_inference.check_output_parameters(wanted.name, _parameters(wanted.parameters))
         names = [wanted.name for wanted in request.outputs]
@@ -98,7 +101,7 @@ class OpenInferenceService(open_inference_pb2_grpc.GRPCInferenceServiceServicer)
         return ref
 
     def _deadline(self, context: grpc.ServicerContext) -> Deadline:
-        return Deadline.earlier(self._settings.deadline_s, context.time_remaining())
+        return current_deadline.get()
 
 
 def _inputs(request: pb.ModelInferRequest) -> list[Input]:
@@ -125,6 +128,16 @@ def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, object
     return {
         name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
     }
+
+
+def _timeout(request: pb.ModelInferRequest) -> float | None:
+    """Return the seconds that the request may take, from its parameter in microseconds; None: no limit of its own."""
+    if "timeout" not in request.parameters:
+        return None
+    parameter = request.parameters["timeout"]
+    if parameter.WhichOneof("parameter_choice") != "int64_param" or parameter.int64_param < 0:
+        raise InvalidArgumentError("the parameter timeout must be a whole number of microseconds, 0 or more")
+    return parameter.int64_param / 1e6 or None
 
 
 def _fill(contents: pb.InferTensorContents, output: Output) -> None:

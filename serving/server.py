@@ -51,7 +51,7 @@ class Gateway(BaseApplication):
             "bind": f"fd://{self._http_descriptor}",
             "worker_class": "gthread",
             "workers": self._settings.workers,
-            "threads": self._settings.threads,
+            "threads": self._settings.door_threads,
             "keepalive": _KEEPALIVE_SECONDS,
             "graceful_timeout": int(self._settings.drain_s + self._settings.grace_s) + 1,
             "control_socket_disable": True,

@@ -11,6 +11,8 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a model name or a version label may look like."""
 
 MIB = 1024 * 1024
+# Probes, metrics, descriptions, refusals, and clients that still send.
+_UNQUEUED_THREADS = 8
 CommaSeparated = Annotated[list[str], NoDecode]
 
 
@@ -32,7 +34,10 @@ class Settings(BaseSettings):
     http_port: int = Field(default=8080, ge=0, le=65535, description="Port of REST and the web page; 0: any free one.")
     grpc_port: int = Field(default=8081, ge=0, le=65535, description="Port of gRPC; 0: any free one.")
     workers: int = Field(default=1, ge=1, le=64, description="Processes that answer.")
-    threads: int = Field(default=8, ge=1, le=256, description="Requests a process answers at a time, on each door.")
+    max_in_flight: int = Field(default=8, ge=1, le=256, description="Requests that a process works on at a time.")
+    max_queued: int = Field(
+        default=32, ge=0, le=1024, description="Requests that wait in a process for their turn; more are refused."
+    )
     max_bytes: int = Field(default=10 * MIB, ge=1024, description="Largest request body in bytes.")
     max_pixels: int = Field(default=50_000_000, ge=1, description="Largest picture in pixels.")
     max_pictures: int = Field(default=32, ge=1, le=1024, description="Most pictures in one request.")
@@ -59,6 +64,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the lines that are logged."
     )
+
+    @property
+    def door_threads(self) -> int:
+        """Threads of each door: for what is worked on, for what waits, and for answers that need no turn."""
+        return self.max_in_flight + self.max_queued + _UNQUEUED_THREADS
 
     @field_validator("models", "labels", mode="before")
     @classmethod

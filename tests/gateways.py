@@ -17,7 +17,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 class Gateway:
     """A gateway process on free ports, to be used in a `with` block that starts and stops it.
 
-    `log` receives its lines; settings are given as in `Gateway(log, models="tiny", threads=2)`.
+    `log` receives its lines; settings are given as in `Gateway(log, models="tiny", workers=2)`.
     """
 
     def __init__(self, log: Path, command: tuple[str, ...] = ("-m", "serving"), **settings: Any) -> None:

@@ -1,6 +1,7 @@
 """The application factory of the HTTP door."""
 
 import io
+import math
 from importlib import metadata
 from threading import Event
 from typing import IO, Any
@@ -12,7 +13,7 @@ from flask_openapi3 import Info, OpenAPI
 
 from serving.access import Access, request_id
 from serving.deadline import Deadline
-from serving.errors import BrokenBodyError
+from serving.errors import BrokenBodyError, InvalidArgumentError
 from serving.http import bodies, errors, routes, schemas, v2
 from serving.inference import Vision
 from serving.settings import Settings
@@ -81,13 +82,13 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
 
     @app.before_request
     def begin() -> None:
-        g.deadline = Deadline(settings.deadline_s)
         g.access = Access(
             request_id=request_id(request.headers.get("X-Request-Id")),
             method=request.method,
             route=request.url_rule.rule if request.url_rule else "unmatched",
             bytes_in=request.content_length or 0,
         )
+        g.deadline = Deadline.earlier(settings.deadline_s, _timeout(request.headers.get("X-Request-Timeout")))
 
     @app.after_request
     def end(response: Response) -> Response:
@@ -99,6 +100,19 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
         return response
 
     return app
+
+
+def _timeout(text: str | None) -> float | None:
+    """Read the seconds that a client gives its request."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < math.inf:
+        raise InvalidArgumentError("X-Request-Timeout must be a number of seconds above 0")
+    return seconds
 
 
 _DESCRIPTION = """Classifies pictures and shows what the model looked at.

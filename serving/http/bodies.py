@@ -4,7 +4,7 @@ import base64
 import binascii
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ import orjson
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from serving.admission import Admission
+from serving.deadline import Deadline
 from serving.errors import (
     BadBase64Error,
     BadJsonError,
@@ -42,6 +44,22 @@ class Upload:
 
     picture: Picture
     filename: str | None = None
+
+
+@contextlib.contextmanager
+def admitted(request: Request, settings: Settings, admission: Admission, deadline: Deadline) -> Iterator[None]:
+    """Hold a slot for the work on a request whose body has arrived: no client that is slow to send holds one.
+
+    Raises:
+        OverloadedError: nothing more is taken on.
+        DeadlineExceededError: the request's time ended before its turn came.
+        FoveaError: as for `data`.
+    """
+    admission.check()
+    if request.method in ("POST", "PUT"):
+        data(request, settings)
+    with admission.slot(deadline):
+        yield
 
 
 def read(request: Request, settings: Settings) -> list[Upload]:

@@ -93,6 +93,23 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
 
     app.url_map.converters["name"] = _NameConverter
 
+    def bind(view: Callable, path: type[schemas.ModelPath], works: bool) -> Callable:
+        """Return a view that takes its path as the given class, answers for known models only, and waits its turn."""
+
+        def bound(**arguments: Any) -> Response:
+            ref = arguments["path"].ref()
+            g.access.model = "unknown"
+            vision.check(ref)
+            g.access.model = ref.name
+            if not works:
+                return view(**arguments)
+            with bodies.admitted(request, settings, vision.admission, g.deadline):
+                return view(**arguments)
+
+        bound.__name__, bound.__doc__ = view.__name__, view.__doc__
+        bound.__annotations__ = {**view.__annotations__, "path": path}
+        return bound
+
     def on_model(method: Callable, suffix: str, **options: Any) -> Callable[[Callable], Callable]:
         """Register a view for a model, for a version of it and for a label (as paths of three classes).
 
@@ -104,7 +121,8 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
             for prefix, path in _PREFIXES:
                 for register in methods:
                     endpoint = f"{view.__name__}:{path.__name__}:{register.__name__}"
-                    register(prefix + suffix, endpoint=endpoint, **options)(_with_path(view, path, vision))
+                    bound = bind(view, path, works=options["tags"] != [_SERVED])
+                    register(prefix + suffix, endpoint=endpoint, **options)(bound)
             return view
 
         return register_view
@@ -289,21 +307,6 @@ class _NameConverter(BaseConverter):
     """A part of a path up to the colon that parts a model from what is to be done with it."""
 
     regex = "[^/:]+"
-
-
-def _with_path(view: Callable, path: type[schemas.ModelPath], vision: Vision) -> Callable:
-    """Return a view that takes its path as the given class, and answers for known models only."""
-
-    def bound(**arguments: Any) -> Response:
-        ref = arguments["path"].ref()
-        g.access.model = "unknown"
-        vision.check(ref)
-        g.access.model = ref.name
-        return view(**arguments)
-
-    bound.__name__, bound.__doc__ = view.__name__, view.__doc__
-    bound.__annotations__ = {**view.__annotations__, "path": path}
-    return bound
 
 
 def _forms(app: OpenAPI, json_model: type[schemas.Answer] | None, *media_types: str) -> dict[str, Any]:

@@ -71,6 +71,9 @@ class RequestedOutput(BaseModel):
 class InferParameters(BaseModel):
     """Parameters of a request; others are ignored."""
 
+    timeout: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=0, description="Microseconds that the request may take; 0: as long as the server allows."
+    )
     binary_data_output: StrictBool = Field(default=False, description="Answer all outputs in binary form.")
 
 
@@ -182,9 +185,16 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
 
     def infer(model: str, version: str | None) -> Response:
         ref = known(model, version)
+        vision.admission.check()
         body, inputs = _read(settings)
         for wanted in body.outputs:
             open_inference.check_output_parameters(wanted.name, vars(wanted.parameters))
+        if body.parameters.timeout:
+            g.deadline.shorten(body.parameters.timeout / 1e6)
+        with vision.admission.slot(g.deadline):
+            return answer(ref, body, inputs)
+
+    def answer(ref: ModelRef, body: InferBody, inputs: list[Input]) -> Response:
         names = [wanted.name for wanted in body.outputs]
         served, outputs = open_inference.infer(vision, settings, ref, inputs, names, g.deadline)
         g.access.version = served.version

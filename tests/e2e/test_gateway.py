@@ -152,7 +152,7 @@ def test_clients_that_fall_silent_do_not_stop_the_gateway(gateway):
     host, port = gateway.url.removeprefix("http://").split(":")
     heads = [HEAD + b"Content-Length: 1000\r\n\r\nabc", b"GET / HT", b""]
     # More than there are threads.
-    silent = [socket.create_connection((host, int(port)), timeout=10) for _ in range(12)]
+    silent = [socket.create_connection((host, int(port)), timeout=10) for _ in range(60)]
     try:
         for index, connection in enumerate(silent):
             connection.sendall(heads[index % 3])
@@ -213,7 +213,7 @@ def test_sigterm_lets_accepted_requests_finish(tiny_server, tmp_path, corner):
 
 
 def test_several_workers_answer_and_sum_up_their_metrics(tiny_server, tmp_path, corner):
-    settings = {"models": "tiny", "model_server_target": tiny_server.grpc_target, "workers": 2, "threads": 2}
+    settings = {"models": "tiny", "model_server_target": tiny_server.grpc_target, "workers": 2, "max_in_flight": 2}
     with Gateway(tmp_path / "log", **settings) as gateway:
         assert len(gateway.workers()) == 2
         for _ in range(20):
@@ -261,7 +261,7 @@ def _fail_to_start(**variables: str) -> str:
 
 def test_a_wrong_setting_ends_the_start_with_a_sentence():
     assert _fail_to_start() == "FOVEA_MODELS is not set: Names of the models to answer for, separated by commas.\n"
-    assert _fail_to_start(FOVEA_MODELS="a", FOVEA_THREADS="x").startswith("FOVEA_THREADS is wrong: ")
+    assert _fail_to_start(FOVEA_MODELS="a", FOVEA_MAX_QUEUED="x").startswith("FOVEA_MAX_QUEUED is wrong: ")
 
 
 @pytest.mark.parametrize("name", ["FOVEA_HTTP_PORT", "FOVEA_GRPC_PORT"])

@@ -603,7 +603,7 @@ def model_server(objects: list[Object]) -> Violations:
                 yield f"{path}: {error}"
         for gateway in gateways:
             settings = settings_of(gateway, objects)
-            at_once = settings.workers * 2 * settings.threads * _most_pods(gateway, objects)
+            at_once = settings.workers * settings.max_in_flight * _most_pods(gateway, objects)
             # As if all gateways' calls went to one pod, as they do while the others restart.
             if int(flags.get("grpc_max_threads", 0)) < at_once:
                 yield f"{pod.where}: the gateways call up to {at_once} times at once, --grpc_max_threads refuses them"

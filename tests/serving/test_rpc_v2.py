@@ -131,6 +131,20 @@ def test_what_is_wrong_with_a_request(stub, request_, status, code):
     assert trailers["x-request-id"]
 
 
+@pytest.mark.parametrize(
+    ("timeout", "status"),
+    [({"int64_param": 300_000}, "DEADLINE_EXCEEDED"), ({"string_param": "1"}, "INVALID_ARGUMENT")],
+)
+def test_a_timeout_in_microseconds(open_door, make_vision, silent_server, corner, timeout, status):
+    settings = Settings(models=["tiny"], model_server_target=silent_server, deadline_s=60)
+    stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(open_door(make_vision(settings), settings, Event())[1])
+    request = _request(_tensor("image_bytes", "BYTES", [1], bytes_contents=[corner]))
+    request.parameters["timeout"].CopyFrom(pb.InferParameter(**timeout))
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request, timeout=30)
+    assert caught.value.code().name == status
+
+
 def test_the_callers_deadline_holds(open_door, make_vision, silent_server, corner):
     settings = Settings(models=["tiny"], model_server_target=silent_server)
     stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(open_door(make_vision(settings), settings, Event())[1])

@@ -17,7 +17,8 @@ def test_lists_are_separated_by_commas(monkeypatch):
 
 def test_the_defaults_are_those_documented(monkeypatch):
     read = _read(monkeypatch, MODELS="pets")
-    assert (read.http_port, read.grpc_port, read.workers, read.threads) == (8080, 8081, 1, 8)
+    assert (read.http_port, read.grpc_port, read.workers) == (8080, 8081, 1)
+    assert (read.max_in_flight, read.max_queued) == (8, 32)
     assert (read.max_bytes, read.max_pixels, read.max_pictures, read.deadline_s) == (10 << 20, 50_000_000, 32, 10)
 
 
@@ -28,7 +29,7 @@ def test_the_defaults_are_those_documented(monkeypatch):
         ({"MODELS": " , "}, "FOVEA_MODELS is wrong: name at least one model"),
         ({"MODELS": "a/b"}, "FOVEA_MODELS is wrong: 'a/b' is not a name of letters, digits, '.', '_' and '-'"),
         ({"MODELS": "a", "HTTP_PORT": "http"}, "FOVEA_HTTP_PORT is wrong: input should be a valid integer"),
-        ({"MODELS": "a", "THREADS": "0"}, "FOVEA_THREADS is wrong: input should be greater than or equal to 1"),
+        ({"MODELS": "a", "MAX_IN_FLIGHT": "0"}, "FOVEA_MAX_IN_FLIGHT is wrong: input should be greater than or equal to 1"),
         ({"MODELS": "a", "COLORMAP": "nope"}, "FOVEA_COLORMAP is wrong: there is no colour map 'nope'"),
         ({"MODELS": "a", "LOG_LEVEL": "loud"}, "FOVEA_LOG_LEVEL is wrong: input should be 'debug'"),
         ({"MODELS": "a", "MODEL_SERVER_TARGET": ""}, "FOVEA_MODEL_SERVER_TARGET is wrong: "),

@@ -293,6 +293,19 @@ def test_a_model_server_that_does_not_answer_in_time(silent_server, make_vision,
     _check(answer, 504, "DEADLINE_EXCEEDED", "in time|longer than", caplog)
 
 
+def test_the_clients_timeout_is_the_shorter_one(silent_server, make_vision, good, caplog):
+    settings = Settings(models=["tiny"], model_server_target=silent_server, deadline_s=60)
+    client = create_app(make_vision(settings), settings, Event()).test_client()
+    answer = client.post(CLASSIFY, data=good, content_type="image/png", headers={"X-Request-Timeout": "0.3"})
+    _check(answer, 504, "DEADLINE_EXCEEDED", "in time|longer than", caplog)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon", ""])
+def test_a_timeout_that_is_none(client, good, text, caplog):
+    answer = client.post(CLASSIFY, data=good, content_type="image/png", headers={"X-Request-Timeout": text})
+    _check(answer, 400, "INVALID_ARGUMENT", "X-Request-Timeout must be a number of seconds above 0", caplog)
+
+
 def test_a_model_that_the_model_server_does_not_know(settings, make_vision, good, caplog):
     settings = settings.model_copy(update={"models": ["absent"]})
     client = create_app(make_vision(settings), settings, Event()).test_client()

@@ -301,6 +301,15 @@ def test_compressed_bodies(client):
     assert (answer.status_code, answer.get_json()["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
+def test_a_timeout_in_microseconds(silent_server, make_vision, client, corner):
+    settings = Settings(models=["tiny"], model_server_target=silent_server, deadline_s=60)
+    waiting = create_app(make_vision(settings), settings, Event()).test_client()
+    answer = waiting.post(INFER, json=_base64(corner, parameters={"timeout": 300_000}))
+    assert (answer.status_code, answer.get_json()["code"]) == (504, "DEADLINE_EXCEEDED")
+    assert client.post(INFER, json=_base64(corner, parameters={"timeout": 0})).status_code == 200
+    assert client.post(INFER, json=_base64(corner, parameters={"timeout": -1})).status_code == 400
+
+
 def test_a_model_that_fails(client, corner):
     answer = client.post("/v2/models/broken/infer", json=_base64(corner))
     assert (answer.status_code, answer.get_json()["code"]) == (502, "MODEL_SERVER_ERROR")
