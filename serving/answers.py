@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -61,20 +62,21 @@ class Predictions:
     probabilities: np.ndarray
 
 
-@dataclass(frozen=True)
-class GradCam:
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
     """Why a picture would be of a class, as a map.
 
-    heatmap is float32 [h, w] as the model computed it: after ReLU, not normalised. peak is its
-    greatest value; where that is 0, nothing in the picture speaks for the class at this layer and
-    box is None. box is the hot region in pixels of the upright picture, whose size is width x height.
-    position is that of the explained character, None unless the model reads texts.
+    picture is the picture's place in the request. heatmap is float32 [h, w] as the model computed it: nothing below
+    0, not normalised. peak is its greatest value; where that is 0, nothing in the picture speaks for the class and
+    box is None. box is the hot region in pixels of the upright picture, whose size is width x height. position is
+    that of the explained character, None unless the model reads texts.
     """
 
+    picture: int
     label: str
     class_index: int
     score: float
-    layer: str
+    method: str
     heatmap: np.ndarray
     peak: float
     box: Box | None
@@ -83,14 +85,40 @@ class GradCam:
     position: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeatMap(Explanation):
+    """A class-activation map at a convolution, [h, w] at its resolution."""
+
+    layer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution(Explanation):
+    """What each value of the model's input adds to the class's score (integrated gradients).
+
+    attributions is float32 [H, W, 3]; heatmap the part above 0 of their sum over the colours, [H, W]. score_change is
+    the score of the picture less that of the baseline; the attributions add up to it but for completeness_error.
+    """
+
+    attributions: np.ndarray
+    score_change: float
+    completeness_error: float
+
+
+E = TypeVar("E", bound=Explanation)
+
+
 @dataclass(frozen=True)
-class GradCams:
-    """One explanation a picture; probabilities float32 [N, C], or [N, P, C] of a model that reads texts."""
+class Explanations(Generic[E]):
+    """Explanations picture by picture, class by class, method by method.
+
+    probabilities is float32 [N, C], or [N, P, C] of a model that reads texts, one row a picture.
+    """
 
     model: ServedModel
     class_names: list[str]
     probabilities: np.ndarray
-    rows: list[GradCam]
+    rows: list[E]
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,12 @@ class UnknownClassError(FoveaError):
     code = "UNKNOWN_CLASS"
 
 
+class NotCarriedError(FoveaError):
+    """An explanation that the model was exported without."""
+
+    code = "NOT_CARRIED"
+
+
 class UnknownColormapError(FoveaError):
     """A colour map that does not exist."""
 

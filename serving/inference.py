@@ -2,23 +2,27 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from fovea.v1.model_card_pb2 import Layer, ModelCard
 from PIL import Image
 
-from serving import metrics, rendering
+from serving import metrics, rendering, targets
 from serving.admission import Admission
 from serving.answers import (
     Activations,
+    Attribution,
     ChannelStrength,
     Classification,
     Classifications,
     ClassScore,
+    E,
+    Explanation,
+    Explanations,
     FilterPatterns,
-    GradCam,
-    GradCams,
+    HeatMap,
     LayerActivations,
     Predictions,
     ServedModel,
@@ -39,10 +43,10 @@ from serving.errors import (
     NotAnImageError,
     TooManyPicturesError,
     TooManyPixelsError,
-    UnknownClassError,
-    UnknownLayerError,
 )
+from serving.patterns import PatternCache
 from serving.settings import Settings
+from serving.targets import Targets
 
 DEFAULT_TOP_K = 5
 DEFAULT_ALPHA = 0.5
@@ -72,6 +76,7 @@ class Vision:
         self._settings = settings
         self._catalog = Catalog(server, settings)
         self.admission = Admission(settings.max_in_flight, settings.max_queued)
+        self._patterns = PatternCache(settings.pattern_cache_bytes)
 
     def classify(
         self, ref: ModelRef, images: Sequence[Picture], top_k: int | None, deadline: Deadline
@@ -103,79 +108,98 @@ class Vision:
 
         return self._work(ref, deadline, work)
 
-    def grad_cam(
+    def heat_maps(
         self,
         ref: ModelRef,
         images: Sequence[Picture],
-        target_class: str | None,
+        asked: Targets,
         layer: str | None,
+        methods: Sequence[str],
         deadline: Deadline,
-        position: int | None = None,
-    ) -> GradCams:
-        """Show where each picture speaks for a class (Selvaraju et al. 2017, Grad-CAM).
+    ) -> Explanations[HeatMap]:
+        """Show where each picture speaks for a class, by class-activation maps at a convolution.
 
         Args:
             ref: the model.
-            images: 1 to `max_pictures` pictures.
-            target_class: name or index of the class; None: the predicted class of each picture.
+            images: 1 to `max_pictures` pictures; several classes of each count as so many.
+            asked: which classes of each picture to explain.
             layer: name of a convolution; None: the last.
+            methods: some of `signatures.CAM_MAPS`; empty: Grad-CAM (Selvaraju et al. 2017).
             deadline: the request's.
-            position: of the character to explain, counted from 0; None: the first of a text. For models that read
-                texts only.
         """
 
-        def work(served: Served) -> GradCams:
-            card = served.card
-            at = _position(card, position)
-            name = layer or card.grad_cam_layer
-            _layer(card, name, "grad_cam")
-            signature = signatures.grad_cam(layer) if layer else signatures.GRAD_CAM
-            fixed = None if target_class is None else _class_index(card, target_class)
-            pixels, sizes = self._decode(images, card, deadline)
-            classes = np.full(len(pixels), signatures.PREDICTED_CLASS if fixed is None else fixed, np.int32)
-            outputs = self._explain(served, signature, pixels, classes, at, deadline)
-            if fixed is None and card.decision_threshold > 0 and at is None:
-                # The graph explains the most probable class; a threshold may decide for the other one.
-                decided = np.array([_decide(row, card) for row in outputs[signatures.PROBABILITIES]], np.int32)
-                if (decided != outputs[signatures.CLASS_INDEX]).any():
-                    outputs = self._explain(served, signature, pixels, decided, at, deadline)
-            probabilities, heatmaps = outputs[signatures.PROBABILITIES], outputs[signatures.HEATMAP]
-            rows = []
-            for row, index, heatmap, (width, height) in zip(
-                probabilities if at is None else probabilities[:, at],
-                outputs[signatures.CLASS_INDEX].tolist(),
-                heatmaps,
-                sizes,
-                strict=True,
-            ):
-                with metrics.RENDER.time():
-                    box = rendering.hot_region(heatmap, width, height)
-                rows.append(
-                    GradCam(
-                        label=card.class_names[index],
-                        class_index=index,
-                        score=float(row[index]),
-                        layer=name,
-                        heatmap=heatmap,
-                        peak=float(heatmap.max()),
-                        box=box,
-                        width=width,
-                        height=height,
-                        position=at,
-                    )
-                )
-            return GradCams(_model(served), list(card.class_names), probabilities, rows)
+        def work(served: Served) -> Explanations[HeatMap]:
+            name = layer or served.card.grad_cam_layer
+            targets.check_methods(targets.layer(served.card, name, "grad_cam"), methods)
+            chosen = list(dict.fromkeys(methods)) or [signatures.GRAD_CAM]
+            if chosen == [signatures.GRAD_CAM]:
+                signature = signatures.grad_cam(layer) if layer else signatures.GRAD_CAM
+                maps = {signatures.GRAD_CAM: signatures.HEATMAP}
+            else:
+                signature = signatures.cam_methods(layer) if layer else signatures.CAM_METHODS
+                maps = {method: method for method in chosen}
+            explained = self._explain(served, signature, images, asked, deadline)
+            for output in maps.values():
+                _output(explained.outputs, output, (explained.count, -1, -1))
+            return explained.answer(
+                HeatMap(**explained.facts(row, method, explained.outputs[output][row]), layer=name)
+                for row in range(explained.count)
+                for method, output in maps.items()
+            )
 
         return self._work(ref, deadline, work)
 
-    def overlay(self, image: Picture, heatmap: np.ndarray, alpha: float | None, colormap: str | None) -> bytes:
-        """Draw a heat map over its picture, at the picture's own size.
+    def attributions(
+        self, ref: ModelRef, images: Sequence[Picture], asked: Targets, deadline: Deadline
+    ) -> Explanations[Attribution]:
+        """Tell what each value of the model's input adds to a class's score (Sundararajan et al. 2017).
+
+        Args:
+            ref: the model.
+            images: 1 to `max_pictures` pictures; several classes of each count as so many.
+            asked: which classes of each picture to explain.
+            deadline: the request's.
+        """
+
+        def work(served: Served) -> Explanations[Attribution]:
+            card, signature = served.card, signatures.INTEGRATED_GRADIENTS
+            targets.check_integrated_gradients(card)
+            explained = self._explain(served, signature, images, asked, deadline)
+            count = explained.count
+            shape = (count, card.input_height, card.input_width, 3)
+            values = _output(explained.outputs, signatures.ATTRIBUTIONS, shape)
+            change = _output(explained.outputs, signatures.SCORE_CHANGE, (count,))
+            error = _output(explained.outputs, signatures.COMPLETENESS_ERROR, (count,))
+            return explained.answer(
+                Attribution(
+                    **explained.facts(row, signature, np.maximum(values[row].sum(axis=-1), 0)),
+                    attributions=values[row],
+                    score_change=float(change[row]),
+                    completeness_error=float(error[row]),
+                )
+                for row in range(count)
+            )
+
+        return self._work(ref, deadline, work)
+
+    def overlay(
+        self,
+        image: Picture,
+        rows: Sequence[Explanation],
+        alpha: float | None = None,
+        colormap: str | None = None,
+        box: bool = False,
+        legend: bool = False,
+    ) -> bytes:
+        """Draw explanations over their picture, at the picture's own size; several stand side by side.
 
         Args:
             image: the picture that was explained.
-            heatmap: float32 [h, w].
+            rows: its explanations.
             alpha: strength in 0..1; None: 0.5.
             colormap: name of a colour map; None: the configured one.
+            box: also draw the edge of the hot region.
+            legend: also say what is shown, and on which scale, below the picture.
 
         Returns:
             A PNG.
@@ -186,7 +210,17 @@ class Vision:
         rendering.palette(name := colormap or self._settings.colormap, 256)
         picture = self._open(image, 0)
         with metrics.RENDER.time():
-            return rendering.png(rendering.overlay(picture, heatmap, alpha, name))
+            panels = []
+            for row in rows:
+                attribution = isinstance(row, Attribution)
+                heatmap = rendering.without_outliers(row.heatmap) if attribution else row.heatmap
+                panel = rendering.overlay(picture, heatmap, alpha, name)
+                if box and row.box is not None:
+                    rendering.outline(panel, row.box)
+                if legend:
+                    panel = rendering.with_legend(panel, _legend(row), name, float(heatmap.max()))
+                panels.append(panel)
+            return rendering.png(rendering.side_by_side(panels))
 
     def activations(
         self,
@@ -213,9 +247,11 @@ class Vision:
         def work(served: Served) -> Activations:
             card = served.card
             names = list(dict.fromkeys(layers)) or [item.name for item in card.layers if item.activations]
-            chosen = [_layer(card, name, "activations") for name in names[: 1 if first_only and not layers else None]]
+            chosen = [
+                targets.layer(card, name, "activations") for name in names[: 1 if first_only and not layers else None]
+            ]
             for item in chosen:
-                _check_channels(item, channels)
+                targets.check_channels(item, channels)
             self._check_answer(chosen, len(images), channels, values)
             pixels, _ = self._decode(images, card, deadline)
             rows: list[list[LayerActivations]] = [[] for _ in images]
@@ -250,19 +286,19 @@ class Vision:
         def work(served: Served) -> FilterPatterns:
             card = served.card
             drawable = [item.name for item in card.layers if item.filter_patterns]
-            chosen = _layer(card, layer or (drawable[-1] if drawable else ""), "filter_patterns")
-            _check_channels(chosen, filters, "filter")
+            chosen = targets.layer(card, layer or (drawable[-1] if drawable else ""), "filter_patterns")
+            targets.check_channels(chosen, filters, "filter")
             indices = list(dict.fromkeys(filters)) or list(range(min(DEFAULT_FILTERS, chosen.channels)))
             if len(indices) > MAX_FILTERS:
                 raise InvalidArgumentError(f"at most {MAX_FILTERS} filters can be drawn at a time")
-            outputs = self._run(
-                served,
-                signatures.filter_patterns(chosen.name),
-                {signatures.FILTER_INDEX: np.array(indices, np.int32)},
-                deadline,
-            )
-            shape = (len(indices), card.input_height, card.input_width, 3)
-            patterns = _output(outputs, signatures.PATTERNS, shape, np.uint8)
+
+            def draw(some: Sequence[int]) -> np.ndarray:
+                inputs = {signatures.FILTER_INDEX: np.array(some, np.int32)}
+                outputs = self._run(served, signatures.filter_patterns(chosen.name), inputs, deadline)
+                shape = (len(some), card.input_height, card.input_width, 3)
+                return _output(outputs, signatures.PATTERNS, shape, np.uint8)
+
+            patterns = self._patterns.fetch((served.name, served.version, chosen.name), indices, draw, deadline)
             return FilterPatterns(_model(served), chosen.name, indices, patterns)
 
         return self._work(ref, deadline, work)
@@ -325,25 +361,43 @@ class Vision:
         return _output(outputs, signatures.PROBABILITIES, _shape(served.card, len(pixels)))
 
     def _explain(
-        self,
-        served: Served,
-        signature: str,
-        pixels: np.ndarray,
-        classes: np.ndarray,
-        position: int | None,
-        deadline: Deadline,
-    ) -> dict[str, np.ndarray]:
-        inputs = {signatures.IMAGES: pixels, signatures.CLASS_INDEX: classes}
-        if position is not None:
-            inputs[signatures.POSITION] = np.full(len(pixels), position, np.int32)
+        self, served: Served, signature: str, images: Sequence[Picture], asked: Targets, deadline: Deadline
+    ) -> "_Explained":
+        """Run a signature that explains classes, once for every class of every picture."""
+        card = served.card
+        at = targets.position(card, asked.position)
+        named = [targets.class_index(card, text) for text in dict.fromkeys(asked.classes)]
+        each = len(named) or min(asked.top_k or 1, len(card.class_names))
+        if each > 1 and len(images) * each > self._settings.max_pictures:
+            raise TooManyPicturesError(
+                f"{each} classes of {len(images)} pictures are {each * len(images)} explanations; "
+                f"at most {self._settings.max_pictures} are allowed"
+            )
+        pixels, sizes = self._decode(images, card, deadline)
+        if asked.top_k is not None:
+            outputs = self._run(served, signatures.PREDICT, {signatures.IMAGES: pixels}, deadline)
+            scores = _output(outputs, signatures.PROBABILITIES, _shape(card, len(pixels)))
+            scores = scores if at is None else scores[:, at]
+            classes = np.argsort(-scores, axis=-1, kind="stable")[:, :each].reshape(-1)
+        else:
+            classes = np.array(named * len(pixels) or [signatures.PREDICTED_CLASS] * len(pixels))
+        inputs = {
+            signatures.IMAGES: pixels if each == 1 else pixels.repeat(each, axis=0),
+            signatures.CLASS_INDEX: classes.astype(np.int32),
+        }
+        if at is not None:
+            inputs[signatures.POSITION] = np.full(len(classes), at, np.int32)
         outputs = self._run(served, signature, inputs, deadline)
-        count, names = len(pixels), len(served.card.class_names)
-        _output(outputs, signatures.PROBABILITIES, _shape(served.card, count))
-        _output(outputs, signatures.HEATMAP, (count, -1, -1))
-        indices = _output(outputs, signatures.CLASS_INDEX, (count,), np.int32)
-        if (indices < 0).any() or (indices >= names).any():
+        probabilities = _output(outputs, signatures.PROBABILITIES, _shape(card, len(classes)))
+        if not named and asked.top_k is None and card.decision_threshold > 0 and at is None:
+            # The graph explains the most probable class; a threshold may decide for the other one.
+            decided = np.array([_decide(row, card) for row in probabilities], np.int32)
+            if (decided != outputs[signatures.CLASS_INDEX]).any():
+                outputs = self._run(served, signature, inputs | {signatures.CLASS_INDEX: decided}, deadline)
+        indices = _output(outputs, signatures.CLASS_INDEX, (len(classes),), np.int32)
+        if (indices < 0).any() or (indices >= len(card.class_names)).any():
             raise ModelServerError("the model answered a class that its card does not know")
-        return outputs
+        return _Explained(served, outputs, each, at, sizes)
 
     def _decode(
         self, images: Sequence[Picture], card: ModelCard, deadline: Deadline
@@ -390,6 +444,53 @@ class Vision:
             )
 
 
+@dataclass(frozen=True)
+class _Explained:
+    """What a signature that explains answered: `each` rows a picture, in the order of the pictures."""
+
+    served: Served
+    outputs: dict[str, np.ndarray]
+    each: int
+    position: int | None
+    sizes: list[tuple[int, int]]
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.sizes) * self.each
+
+    def facts(self, row: int, method: str, heatmap: np.ndarray) -> dict[str, Any]:
+        """Return the fields of a row that all explanations have."""
+        index = int(self.outputs[signatures.CLASS_INDEX][row])
+        probabilities = self.outputs[signatures.PROBABILITIES][row]
+        width, height = self.sizes[row // self.each]
+        with metrics.RENDER.time():
+            box = rendering.hot_region(heatmap, width, height)
+        return {
+            "picture": row // self.each,
+            "label": self.served.card.class_names[index],
+            "class_index": index,
+            "score": float(probabilities[index] if self.position is None else probabilities[self.position, index]),
+            "method": method,
+            "heatmap": heatmap,
+            "peak": float(heatmap.max()),
+            "box": box,
+            "width": width,
+            "height": height,
+            "position": self.position,
+        }
+
+    def answer(self, rows: Iterable[E]) -> Explanations[E]:
+        """Make the answer of its rows."""
+        probabilities = self.outputs[signatures.PROBABILITIES][:: self.each]
+        return Explanations(_model(self.served), list(self.served.card.class_names), probabilities, list(rows))
+
+
+def _legend(row: Explanation) -> list[str]:
+    at = "" if row.position is None else f" at {row.position}"
+    return [f"{row.label}{at} {row.score:.3f}", f"{row.method} {row.layer if isinstance(row, HeatMap) else ''}"]
+
+
 def _model(served: Served) -> ServedModel:
     return ServedModel(served.name, served.version)
 
@@ -398,19 +499,6 @@ def _shape(card: ModelCard, count: int) -> tuple[int, ...]:
     """Return the shape that the probabilities of so many pictures have."""
     classes = len(card.class_names)
     return (count, card.positions, classes) if card.positions else (count, classes)
-
-
-def _position(card: ModelCard, position: int | None) -> int | None:
-    """Return the position to explain, None for a model that does not read texts."""
-    if not card.positions:
-        if position is not None:
-            raise InvalidArgumentError("the model names a class and reads no text; leave out the position")
-        return None
-    if position is not None and not 0 <= position < card.positions:
-        raise InvalidArgumentError(
-            f"a text of this model has no position {position}; its positions are 0 to {card.positions - 1}"
-        )
-    return position or 0
 
 
 def _decide(probabilities: np.ndarray, card: ModelCard) -> int:
@@ -443,34 +531,6 @@ def _chosen(probabilities: np.ndarray, card: ModelCard, index: int, top_k: int) 
         score=float(probabilities[index]),
         top_k=[ClassScore(names[i], i, float(probabilities[i])) for i in best],
     )
-
-
-def _class_index(card: ModelCard, text: str) -> int:
-    names = list(card.class_names)
-    if text in names:
-        return names.index(text)
-    if text.isascii() and text.isdigit() and int(text[:9]) < len(names):
-        return int(text[:9])
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    raise UnknownClassError(f"the model has no class {text[:128]!r}; its classes are {shown} (0 to {len(names) - 1})")
-
-
-def _layer(card: ModelCard, name: str, ability: str) -> Layer:
-    able = {item.name: item for item in card.layers if getattr(item, ability)}
-    if name not in able:
-        purpose = {"grad_cam": "Grad-CAM", "activations": "activations", "filter_patterns": "filter patterns"}[ability]
-        raise UnknownLayerError(
-            f"the model has no layer {name[:128]!r} with {purpose}; such layers are {', '.join(able) or 'none'}"
-        )
-    return able[name]
-
-
-def _check_channels(layer: Layer, channels: Sequence[int], noun: str = "channel") -> None:
-    for channel in channels:
-        if not 0 <= channel < layer.channels:
-            raise InvalidArgumentError(
-                f"layer {layer.name!r} has no {noun} {channel}; its {noun}s are 0 to {layer.channels - 1}"
-            )
 
 
 def _layer_activations(name: str, maps: np.ndarray, channels: Sequence[int], values: bool) -> LayerActivations:

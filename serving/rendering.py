@@ -6,23 +6,28 @@ Pure functions; nothing here knows about requests or models.
 import functools
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cmap
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from serving.errors import UnknownColormapError
 
 HOT_SHARE = 0.5
 """The hot region of a heat map is where it reaches this share of its peak."""
 
+OUTLIERS = 0.01
+"""Share of the pixels of an attribution map that its drawing does not scale to."""
+
 GRID_COLUMNS = 16
 _GAP = 1
 _LEAST_CELL = 48
 _PATTERN_COLUMNS = 8
 _PATTERN_GAP = 4
+_PANEL_GAP = 8
+_LEAST_LEGEND = 160
 # zlib's default of 6 takes three times as long for files that are 5 % smaller.
 _PNG_LEVEL = 3
 _COLORMAP_NAME = re.compile(r"[A-Za-z0-9_:.+-]{1,64}")
@@ -104,6 +109,65 @@ def overlay(picture: Image.Image, heatmap: np.ndarray, alpha: float, colormap: s
     indices = _upsampled(normalize(heatmap) * np.float32(255) + np.float32(0.5), *picture.size).convert("L")
     indices.putpalette(palette(colormap, 256).tobytes())
     return Image.blend(picture, indices.convert("RGB"), alpha)
+
+
+def without_outliers(heatmap: np.ndarray) -> np.ndarray:
+    """Cut a map off above all but its greatest hundredth of values, which would leave the rest dark.
+
+    Args:
+        heatmap: float32 [h, w], 0 or more.
+    """
+    limit = np.quantile(heatmap, 1 - OUTLIERS)
+    return np.minimum(heatmap, limit) if limit > 0 else heatmap
+
+
+def outline(image: Image.Image, box: Box) -> None:
+    """Draw the edge of a box into a picture, white within black so that it shows on any ground."""
+    draw = ImageDraw.Draw(image)
+    edges = (box.left, box.top, box.right - 1, box.bottom - 1)
+    draw.rectangle(edges, outline="black", width=3)
+    left, top, right, bottom = edges
+    if right - left > 2 and bottom - top > 2:
+        draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline="white", width=1)
+
+
+def with_legend(image: Image.Image, lines: Sequence[str], colormap: str, peak: float) -> Image.Image:
+    """Set a scale of colours from 0 to the peak, and lines of text, below a picture.
+
+    Args:
+        image: RGB.
+        lines: short texts; what does not fit the width is cut off.
+        colormap: name of a colour map (see `palette`).
+        peak: the value of the brightest colour.
+
+    Returns:
+        RGB, as wide as the picture but at least 160 pixels.
+    """
+    width, line, bar, gap = max(image.width, _LEAST_LEGEND), 16, 10, 4
+    sheet = Image.new("RGB", (width, image.height + gap + bar + gap + line * (len(lines) + 1)), "white")
+    sheet.paste(image, (0, 0))
+    scale = Image.fromarray(palette(colormap, width - 2 * gap)[np.newaxis].repeat(bar, axis=0))
+    sheet.paste(scale, (gap, top := image.height + gap))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    top += bar + 1
+    draw.text((gap, top), "0", "black", font)
+    draw.text((width - gap, top), f"{peak:.3g}", "black", font, anchor="ra")
+    for number, text in enumerate(lines, start=1):
+        draw.text((gap, top + number * line), text, "black", font)
+    return sheet
+
+
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Lay pictures in a row, with white gaps of 8 pixels between them."""
+    if len(images) == 1:
+        return images[0]
+    width = sum(image.width for image in images) + _PANEL_GAP * (len(images) - 1)
+    row = Image.new("RGB", (width, max(image.height for image in images)), "white")
+    left = 0
+    for image in images:
+        row.paste(image, (left, 0))
+        left += image.width + _PANEL_GAP
+    return row
 
 
 def activation_grid(activations: np.ndarray, colormap: str) -> Image.Image:

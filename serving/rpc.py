@@ -21,13 +21,22 @@ from PIL import Image
 
 from serving import rendering, rpc_v2
 from serving.access import Access, current, request_id
-from serving.answers import Classification, GradCam, LayerActivations, ServedModel, Text
+from serving.answers import (
+    Attribution,
+    Classification,
+    Explanation,
+    HeatMap,
+    LayerActivations,
+    ServedModel,
+    Text,
+)
 from serving.catalog import ModelRef, ModelStatus
 from serving.deadline import Deadline
 from serving.deadline import current as current_deadline
 from serving.errors import FoveaError, InternalError, InvalidArgumentError, NoInstancesError, TooLargeError
 from serving.inference import Vision
 from serving.settings import Settings
+from serving.targets import Targets
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,6 +54,7 @@ STATUS: Final = {
     "UNKNOWN_LABEL": grpc.StatusCode.INVALID_ARGUMENT,
     "UNKNOWN_LAYER": grpc.StatusCode.INVALID_ARGUMENT,
     "UNKNOWN_CLASS": grpc.StatusCode.INVALID_ARGUMENT,
+    "NOT_CARRIED": grpc.StatusCode.FAILED_PRECONDITION,
     "UNKNOWN_COLORMAP": grpc.StatusCode.INVALID_ARGUMENT,
     "NOT_AN_IMAGE": grpc.StatusCode.INVALID_ARGUMENT,
     "EMPTY_BODY": grpc.StatusCode.INVALID_ARGUMENT,
@@ -100,25 +110,22 @@ class VisionService(vision_pb2_grpc.VisionServicer):
     def GradCam(self, request: pb.GradCamRequest, context: grpc.ServicerContext) -> pb.GradCamResponse:
         """Show where each picture speaks for a class."""
         ref = _ref(request.model, self._settings)
-        images = self._images(request)
-        if request.overlay:
-            rendering.palette(request.colormap or self._settings.colormap, 256)
-        result = self._vision.grad_cam(
-            ref,
-            images,
-            request.target_class or None,
-            request.layer or None,
-            self._deadline(context),
-            request.position if request.HasField("position") else None,
+        asked, images = _targets(request.targets), self._images(request)
+        draw = self._overlay(request)
+        result = self._vision.heat_maps(
+            ref, images, asked, request.layer or None, request.methods, self._deadline(context)
         )
-        alpha = request.alpha if request.HasField("alpha") else None
-        explanations = []
-        for image, row in zip(images, result.rows, strict=True):
-            message = _grad_cam(row)
-            if request.overlay:
-                message.overlay_png = self._vision.overlay(image, row.heatmap, alpha, request.colormap or None)
-            explanations.append(message)
+        explanations = [_explanation(row, draw(images[row.picture], row)) for row in result.rows]
         return pb.GradCamResponse(model=_model(result.model), explanations=explanations)
+
+    def Attributions(self, request: pb.AttributionsRequest, context: grpc.ServicerContext) -> pb.AttributionsResponse:
+        """Show what each pixel adds to a class's score."""
+        ref = _ref(request.model, self._settings)
+        asked, images = _targets(request.targets), self._images(request)
+        draw = self._overlay(request)
+        result = self._vision.attributions(ref, images, asked, self._deadline(context))
+        explanations = [_explanation(row, draw(images[row.picture], row), request.values) for row in result.rows]
+        return pb.AttributionsResponse(model=_model(result.model), explanations=explanations)
 
     def Activations(self, request: pb.ActivationsRequest, context: grpc.ServicerContext) -> pb.ActivationsResponse:
         """Show what layers make of each picture."""
@@ -138,6 +145,20 @@ class VisionService(vision_pb2_grpc.VisionServicer):
         patterns = [rendering.png(Image.fromarray(pattern)) for pattern in result.patterns]
         return pb.FilterPatternsResponse(
             model=_model(result.model), layer=result.layer, filters=result.filters, patterns_png=patterns
+        )
+
+    def _overlay(
+        self, request: pb.GradCamRequest | pb.AttributionsRequest
+    ) -> Callable[[bytes, Explanation], bytes | None]:
+        """Return what draws an explanation over its picture, or nothing where that is not asked for."""
+        if not request.HasField("overlay"):
+            return lambda image, row: None
+        how = request.overlay
+        alpha = how.alpha if how.HasField("alpha") else None
+        # What is wrong with a name is said before anything is computed.
+        rendering.palette(how.colormap or self._settings.colormap, 256)
+        return lambda image, row: self._vision.overlay(
+            image, [row], alpha, how.colormap or None, box=how.box, legend=how.legend
         )
 
     def _deadline(self, context: grpc.ServicerContext) -> Deadline:
@@ -295,18 +316,32 @@ def _classification(row: Classification | Text) -> pb.Classification:
     )
 
 
-def _grad_cam(row: GradCam) -> pb.GradCam:
-    message = pb.GradCam(
+def _targets(message: pb.Targets) -> Targets:
+    if message.top_k < 0:
+        raise InvalidArgumentError("top_k must be 0 or more")
+    position = message.position if message.HasField("position") else None
+    return Targets(message.classes, message.top_k or None, position)
+
+
+def _explanation(row: Explanation, overlay: bytes | None, values: bool = False) -> pb.Explanation:
+    message = pb.Explanation(
+        picture=row.picture,
         label=row.label,
         class_index=row.class_index,
         score=row.score,
-        layer=row.layer,
+        method=row.method,
         heatmap=_tensor(row.heatmap),
         peak=row.peak,
+        box=None if row.box is None else pb.Box(**vars(row.box)),
+        overlay_png=overlay,
         position=row.position,
     )
-    if row.box is not None:
-        message.box.CopyFrom(pb.Box(**vars(row.box)))
+    if isinstance(row, HeatMap):
+        message.layer = row.layer
+    if isinstance(row, Attribution):
+        message.score_change, message.completeness_error = row.score_change, row.completeness_error
+        if values:
+            message.attributions.CopyFrom(_tensor(row.attributions))
     return message
 
 

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     max_answer_bytes: int = Field(
         default=64 * MIB, ge=MIB, description="Largest answer in bytes, also of the model server to the gateway."
     )
+    pattern_cache_bytes: int = Field(
+        default=64 * MIB, ge=0, description="Bytes of filter patterns that a process remembers; 0: none."
+    )
     deadline_s: float = Field(default=10.0, gt=0, le=600, description="Seconds that a request may take.")
     client_idle_s: float = Field(
         default=15.0, gt=0, le=600, description="Seconds that a client may pause while it sends or receives."

@@ -3,7 +3,8 @@
 Input 24x32. `identity` is a 1x1 convolution that returns the pixels as they arrived. `conv` is a 4x4
 convolution with stride 4 and ReLU: channel 0 is the mean red of each block and channel 1 its mean
 blue, in 0..1. The logits of (red, blue) are `gain` times the means of the two channels. So, with
-gain 10, Grad-CAM for red at `conv` is 10/48 times channel 0.
+gain 10, Grad-CAM for red at `conv` is 10/48 times channel 0, and so are HiResCAM and LayerCAM. The integrated
+gradients of a pixel, from black, are its red or blue share of the logit.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,14 +36,18 @@ def card(name: str, class_names: Sequence[str] = CLASSES, threshold: float = 0.0
         input_width=WIDTH,
         resize_rule=images.RESIZE_RULE,
         layers=[
-            Layer(name="identity", kind="Conv2D", height=24, width=32, channels=3, grad_cam=True, activations=True),
+            Layer(
+                name="identity", kind="Conv2D", height=24, width=32, channels=3,
+                grad_cam=True, cam_methods=True, activations=True,
+            ),
             Layer(
                 name="block/conv", kind="Conv2D", height=6, width=8, channels=2,
-                grad_cam=True, activations=True, filter_patterns=True,
+                grad_cam=True, cam_methods=True, activations=True, filter_patterns=True,
             ),
             Layer(name="pool", kind="MaxPooling2D", height=3, width=4, channels=2, activations=True),
         ],
         grad_cam_layer="block/conv",
+        integrated_gradients=True,
         decision_threshold=threshold,
     )  # fmt: skip
 
@@ -83,12 +88,15 @@ class _Tiny(tf.Module):
                 _spec([None], tf.string, signatures.QUERY),
             ),
             signatures.GRAD_CAM: function(self._grad_cam("block/conv"), pictures, classes),
+            signatures.CAM_METHODS: function(self._cam_methods("block/conv"), pictures, classes),
+            signatures.INTEGRATED_GRADIENTS: function(self._integrated_gradients, pictures, classes),
             signatures.filter_patterns("block/conv"): function(
                 self._patterns, _spec([None], tf.int32, signatures.FILTER_INDEX)
             ),
         }
         for layer in ("identity", "block/conv"):
             made[signatures.grad_cam(layer)] = function(self._grad_cam(layer), pictures, classes)
+            made[signatures.cam_methods(layer)] = function(self._cam_methods(layer), pictures, classes)
         for layer in ("identity", "block/conv", "pool"):
             made[signatures.activations(layer)] = function(
                 lambda images, layer=layer: {"activations": self._layers(tf.cast(images, tf.float32))[layer]}, pictures
@@ -112,18 +120,52 @@ class _Tiny(tf.Module):
 
         return {"probabilities": self._probabilities(tf.map_fn(decode, image_bytes, fn_output_signature=tf.uint8))}
 
+    def _scored(self, images: tf.Tensor, class_index: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Return all layers, the explained classes and their scores."""
+        layers = self._layers(tf.cast(images, tf.float32))
+        predicted = tf.argmax(layers[""], axis=1, output_type=tf.int32)
+        chosen = tf.where(class_index < 0, predicted, class_index)
+        return layers, chosen, tf.gather(layers[""], chosen, batch_dims=1)
+
     def _grad_cam(self, layer: str) -> Callable[..., Any]:
         def grad_cam(images: tf.Tensor, class_index: tf.Tensor) -> dict[str, tf.Tensor]:
-            layers = self._layers(tf.cast(images, tf.float32))
-            logits, maps = layers[""], layers[layer]
-            predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
-            chosen = tf.where(class_index < 0, predicted, class_index)
-            score = tf.gather(logits, chosen, batch_dims=1)
+            layers, chosen, score = self._scored(images, class_index)
+            maps = layers[layer]
             weights = tf.reduce_mean(tf.gradients(tf.reduce_sum(score), maps)[0], [1, 2], keepdims=True)
             heatmap = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
-            return {"probabilities": tf.nn.softmax(logits), "class_index": chosen, "heatmap": heatmap}
+            return {"probabilities": tf.nn.softmax(layers[""]), "class_index": chosen, "heatmap": heatmap}
 
         return grad_cam
+
+    def _cam_methods(self, layer: str) -> Callable[..., Any]:
+        def cam_methods(images: tf.Tensor, class_index: tf.Tensor) -> dict[str, tf.Tensor]:
+            layers, chosen, score = self._scored(images, class_index)
+            maps = layers[layer]
+            (gradient,) = tf.gradients(tf.reduce_sum(score), maps)
+            alpha = 1 / (2 + tf.reduce_sum(maps, [1, 2], keepdims=True) * gradient)
+            weights = {
+                "grad_cam": tf.reduce_mean(gradient, [1, 2], keepdims=True),
+                "hires_cam": gradient,
+                "grad_cam_pp": tf.reduce_sum(alpha * tf.nn.relu(gradient), [1, 2], keepdims=True),
+                "layer_cam": tf.nn.relu(gradient),
+            }
+            found = {name: tf.nn.relu(tf.reduce_sum(weight * maps, axis=-1)) for name, weight in weights.items()}
+            return {"probabilities": tf.nn.softmax(layers[""]), "class_index": chosen} | found
+
+        return cam_methods
+
+    def _integrated_gradients(self, images: tf.Tensor, class_index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Exact in one step, since the net is linear from black to any picture."""
+        layers, chosen, score = self._scored(images, class_index)
+        (gradient,) = tf.gradients(tf.reduce_sum(score), layers["identity"])
+        attributions = gradient * layers["identity"]
+        return {
+            "probabilities": tf.nn.softmax(layers[""]),
+            "class_index": chosen,
+            "attributions": attributions,
+            "score_change": score,
+            "completeness_error": tf.reduce_sum(attributions, [1, 2, 3]) - score,
+        }
 
     def _patterns(self, filter_index: tf.Tensor) -> dict[str, tf.Tensor]:
         """Two steps of 64 grey levels up the gradient's sign, from grey."""

@@ -13,13 +13,13 @@ from fovea.v1.model_card_pb2 import ModelCard
 from werkzeug.routing import BaseConverter
 
 from serving import metrics, rendering
-from serving.answers import GradCams, LayerActivations, ServedModel
+from serving.answers import Attribution, E, Explanations, HeatMap, LayerActivations, ServedModel
 from serving.catalog import ModelStatus
 from serving.contract import card as model_card
 from serving.errors import InvalidArgumentError, ModelNotReadyError, OnePictureOnlyError
 from serving.http import bodies, errors, schemas
 from serving.http.negotiation import HTML, JSON, NPZ, PNG, choose
-from serving.inference import Vision
+from serving.inference import Picture, Vision
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "page"
@@ -127,6 +127,27 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
 
         return register_view
 
+    def explanation(
+        query: schemas.GradCamQuery | schemas.AttributionsQuery,
+        answer: Callable[[list[Picture]], Explanations[E]],
+    ) -> Response:
+        """Answer with explanations in the form that the client asks for."""
+        form = choose(request.accept_mimetypes, [JSON, PNG, NPZ])
+        uploads = bodies.read(request, settings)
+        if form == PNG:
+            _check_one(uploads)
+            rendering.palette(query.colormap or settings.colormap, 256)
+        images = [item.picture for item in uploads]
+        result = answer(images)
+        _note(result.model)
+        if form == PNG:
+            legend = len(result.rows) > 1 if query.legend is None else query.legend
+            drawn = vision.overlay(images[0], result.rows, query.alpha, query.colormap, query.box, legend)
+            return Response(drawn, mimetype=PNG)
+        if form == NPZ:
+            return Response(_explanations_npz(result), mimetype=NPZ)
+        return jsonify(model=result.model, explanations=_explanations(result, uploads))
+
     @on_model(
         app.post, ":predict", tags=[_ANSWER], openapi_extensions=_INSTANCES_BODY, responses={200: schemas.PredictBody}
     )
@@ -157,11 +178,11 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         responses={200: schemas.ExplainAnswer},
     )
     def explain(path: schemas.ModelPath, query: schemas.ExplainQuery) -> Response:
-        """Explain the class of each picture by Grad-CAM, as KServe's V1 protocol asks for it."""
+        """Explain the class of each picture by class-activation maps, as KServe's V1 protocol asks for it."""
         choose(request.accept_mimetypes, [JSON])
         uploads = bodies.read(request, settings)
         images = [item.picture for item in uploads]
-        result = vision.grad_cam(path.ref(), images, query.target_class, query.layer, g.deadline, query.position)
+        result = vision.heat_maps(path.ref(), images, query.targets(), query.layer, query.method, g.deadline)
         _note(result.model)
         return jsonify(explanations=_explanations(result, uploads))
 
@@ -173,22 +194,34 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         responses={200: _forms(app, schemas.GradCamAnswer, PNG, NPZ)},
     )
     def grad_cam(path: schemas.ModelPath, query: schemas.GradCamQuery) -> Response:
-        """Show where each picture speaks for a class: maps as JSON or npz, or an overlay as PNG (one picture)."""
-        form = choose(request.accept_mimetypes, [JSON, PNG, NPZ])
-        uploads = bodies.read(request, settings)
-        if form == PNG:
-            _check_one(uploads)
-            rendering.palette(query.colormap or settings.colormap, 256)
-        images = [item.picture for item in uploads]
-        result = vision.grad_cam(path.ref(), images, query.target_class, query.layer, g.deadline, query.position)
-        _note(result.model)
-        if form == PNG:
-            return Response(
-                vision.overlay(images[0], result.rows[0].heatmap, query.alpha, query.colormap), mimetype=PNG
-            )
-        if form == NPZ:
-            return Response(_grad_cam_npz(result), mimetype=NPZ)
-        return jsonify(model=result.model, explanations=_explanations(result, uploads))
+        """Show where each picture speaks for a class: maps as JSON or npz, or overlays as PNG (one picture).
+
+        The arrays of an npz have a row for every explanation: heatmap, class_index, method, picture; probabilities
+        have one for every picture.
+        """
+
+        def answer(images: list[Picture]) -> Explanations[HeatMap]:
+            return vision.heat_maps(path.ref(), images, query.targets(), query.layer, query.method, g.deadline)
+
+        return explanation(query, answer)
+
+    @on_model(
+        app.post,
+        "/explain/attributions",
+        tags=[_EXPLAIN],
+        openapi_extensions=_PICTURES_BODY,
+        responses={200: _forms(app, schemas.AttributionsAnswer, PNG, NPZ)},
+    )
+    def attributions(path: schemas.ModelPath, query: schemas.AttributionsQuery) -> Response:
+        """Show what each pixel adds to a class's score, by integrated gradients: as JSON, npz, or PNG (one picture).
+
+        An npz also has the attributions themselves, [n, H, W, 3], score_change and completeness_error.
+        """
+
+        def answer(images: list[Picture]) -> Explanations[Attribution]:
+            return vision.attributions(path.ref(), images, query.targets(), g.deadline)
+
+        return explanation(query, answer)
 
     @on_model(
         app.post,
@@ -335,23 +368,32 @@ def _named(rows: Iterable[dict[str, Any]], uploads: list[bodies.Upload]) -> list
     ]
 
 
-def _explanations(result: GradCams, uploads: list[bodies.Upload]) -> list[dict[str, Any]]:
+def _explanations(result: Explanations[E], uploads: list[bodies.Upload]) -> list[dict[str, Any]]:
     rows = [{**vars(row), "normalized": rendering.normalize(row.heatmap)} for row in result.rows]
     for row in rows:
+        row.pop("attributions", None)
         if row["position"] is None:
             del row["position"]
-    return _named(rows, uploads)
+    return _named(rows, [uploads[row.picture] for row in result.rows])
 
 
-def _grad_cam_npz(result: GradCams) -> bytes:
+def _explanations_npz(result: Explanations[E]) -> bytes:
+    rows = result.rows
     arrays = {
-        "heatmap": np.stack([row.heatmap for row in result.rows]),
-        "class_index": np.array([row.class_index for row in result.rows], np.int32),
+        "heatmap": np.stack([row.heatmap for row in rows]),
+        "class_index": np.array([row.class_index for row in rows], np.int32),
+        "method": np.array([row.method for row in rows]),
+        "picture": np.array([row.picture for row in rows], np.int32),
         "probabilities": result.probabilities,
         "class_names": np.array(result.class_names),
     }
     if result.probabilities.ndim == 3:
-        arrays["position"] = np.array([row.position for row in result.rows], np.int32)
+        arrays["position"] = np.array([row.position for row in rows], np.int32)
+    attributions = [row for row in rows if isinstance(row, Attribution)]
+    if attributions:
+        arrays["attributions"] = np.stack([row.attributions for row in attributions])
+        arrays["score_change"] = np.array([row.score_change for row in attributions], np.float32)
+        arrays["completeness_error"] = np.array([row.completeness_error for row in attributions], np.float32)
     return rendering.npz(arrays)
 
 
@@ -388,6 +430,7 @@ def _model(status: ModelStatus) -> dict[str, Any]:
         "positions": card.positions or None,
         "layers": details["layers"],
         "grad_cam_layer": card.grad_cam_layer or None,
+        "integrated_gradients": card.integrated_gradients,
         "input_height": card.input_height or None,
         "input_width": card.input_width or None,
     }

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from serving.catalog import ModelRef
+from serving.contract.signatures import CAM_MAPS, GRAD_CAM
 from serving.inference import DEFAULT_ALPHA, DEFAULT_FILTERS, DEFAULT_TOP_K, MAX_FILTERS
+from serving.targets import Targets
 
 
 class ModelPath(BaseModel):
@@ -96,13 +98,15 @@ class NoQuery(_Query):
     """No parameters."""
 
 
-class ExplainQuery(_Query):
-    """Parameters of KServe's explain."""
+class _TargetsQuery(_Query):
+    """Which classes of each picture to explain."""
 
-    target_class: str | None = Field(
-        default=None, alias="class", description="Name or index of the class to explain; default: the predicted one."
+    target_class: list[str] = Field(
+        default=[], alias="class", description="Names or indices of classes to explain; default: the predicted one."
     )
-    layer: str | None = Field(default=None, description="Name of a convolution; default: the last.")
+    top_k: int | None = Field(
+        default=None, ge=1, description="Explain so many of the most probable classes instead of named ones."
+    )
     position: int | None = Field(
         default=None,
         ge=0,
@@ -110,14 +114,39 @@ class ExplainQuery(_Query):
         description="Character of the text to explain, counted from 0; default: the first (models that read texts).",
     )
 
+    def targets(self) -> Targets:
+        """Return what the parameters ask for."""
+        return Targets(self.target_class, self.top_k, self.position)
 
-class GradCamQuery(ExplainQuery):
-    """Parameters of Grad-CAM."""
+
+class ExplainQuery(_TargetsQuery):
+    """Parameters of KServe's explain."""
+
+    layer: str | None = Field(default=None, description="Name of a convolution; default: the last.")
+    method: list[str] = Field(default=[], description=f"Some of {', '.join(CAM_MAPS)}; default: {GRAD_CAM}.")
+
+
+class _OverlayQuery(BaseModel):
+    """How to draw maps over a picture; all of these for PNG only."""
 
     alpha: float = Field(default=DEFAULT_ALPHA, ge=0, le=1, description="Strength of the overlay (PNG only).")
     colormap: str | None = Field(
         default=None, description="Colour map of the overlay, such as inferno or viridis (PNG only)."
     )
+    box: bool = Field(default=False, description="Draw the edge of the hot region too (PNG only).")
+    legend: bool | None = Field(
+        default=None,
+        description="Say below the picture what is shown, on which scale; default: where maps stand side by side "
+        "(PNG only).",
+    )
+
+
+class GradCamQuery(_OverlayQuery, ExplainQuery):
+    """Parameters of class-activation maps."""
+
+
+class AttributionsQuery(_OverlayQuery, _TargetsQuery):
+    """Parameters of integrated gradients."""
 
 
 class ActivationsQuery(_Query):
@@ -219,14 +248,15 @@ class BoxBody(Answer):
     bottom: int
 
 
-class GradCamBody(Answer):
+class ExplanationBody(Answer):
     """Why a picture would be of a class."""
 
+    picture: int = Field(description="Place of the picture in the request, counted from 0.")
     label: str
     class_index: int
     score: float
-    layer: str
-    heatmap: list[list[float]] = Field(description="The map at the layer's resolution, after ReLU, not normalised.")
+    method: str = Field(description="How the map was made.")
+    heatmap: list[list[float]] = Field(description="The map as the model computed it, 0 or more, not normalised.")
     normalized: list[list[float]] = Field(description="The map divided by its peak; all 0 where the peak is 0.")
     peak: float = Field(description="Greatest value of the map; 0: nothing in the picture speaks for the class.")
     box: BoxBody | None = Field(description="Where the map reaches half of its peak; null where the peak is 0.")
@@ -236,11 +266,31 @@ class GradCamBody(Answer):
     filename: str | None = None
 
 
+class GradCamBody(ExplanationBody):
+    """A class-activation map, at the resolution of a convolution."""
+
+    layer: str
+
+
+class AttributionBody(ExplanationBody):
+    """Integrated gradients at the model's input; the map is the part above 0 of their sum over the colours."""
+
+    score_change: float = Field(description="Score (logit) of the picture less that of the baseline.")
+    completeness_error: float = Field(description="Sum of all attributions less score_change.")
+
+
 class GradCamAnswer(Answer):
-    """Answer of Grad-CAM as JSON."""
+    """Answer of class-activation maps as JSON."""
 
     model: ServedModelBody
-    explanations: list[GradCamBody] = Field(description="One a picture, in the order sent.")
+    explanations: list[GradCamBody] = Field(description="Picture by picture, class by class, method by method.")
+
+
+class AttributionsAnswer(Answer):
+    """Answer of integrated gradients as JSON."""
+
+    model: ServedModelBody
+    explanations: list[AttributionBody] = Field(description="Picture by picture, class by class.")
 
 
 class ExplainAnswer(Answer):
@@ -308,6 +358,7 @@ class LayerBody(Answer):
     width: int
     channels: int
     grad_cam: bool
+    cam_methods: bool = Field(description="Whether the other methods of heat maps can be asked for.")
     activations: bool
     filter_patterns: bool
 
@@ -324,6 +375,7 @@ class ModelBody(Answer):
     positions: int | None = Field(description="Characters of the texts that the model reads; null: it reads none.")
     layers: list[LayerBody]
     grad_cam_layer: str | None = Field(description="The convolution that Grad-CAM explains by default.")
+    integrated_gradients: bool
     input_height: int | None
     input_width: int | None
 

@@ -47,7 +47,7 @@ def _requests_of_every_kind(gateway: Gateway, picture: bytes) -> dict[str, int]:
     for suffix in (":predict", ":classify", ":explain"):
         body = {"instances": [np.zeros((24, 32, 3), int).tolist()]}
         found[suffix] = http.post(model + suffix, json=body).status_code
-    for suffix in ("/explain/grad-cam", "/explain/activations"):
+    for suffix in ("/explain/grad-cam", "/explain/attributions", "/explain/activations"):
         for accept in ("application/json", "image/png", "application/x-npz"):
             answer = http.post(model + suffix, content=picture, headers={**PNG, "Accept": accept})
             found[f"{suffix} {accept}"] = answer.status_code
@@ -57,7 +57,8 @@ def _requests_of_every_kind(gateway: Gateway, picture: bytes) -> dict[str, int]:
         stub, ref = vision_pb2_grpc.VisionStub(channel), pb.ModelRef(name="tiny")
         stub.ListModels(pb.ListModelsRequest())
         stub.Classify(pb.ClassifyRequest(model=ref, images=[picture]))
-        stub.GradCam(pb.GradCamRequest(model=ref, images=[picture], overlay=True))
+        stub.GradCam(pb.GradCamRequest(model=ref, images=[picture], overlay={}))
+        stub.Attributions(pb.AttributionsRequest(model=ref, images=[picture], values=True, overlay={}))
         stub.Activations(pb.ActivationsRequest(model=ref, images=[picture], values=True))
         stub.FilterPatterns(pb.FilterPatternsRequest(model=ref))
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())

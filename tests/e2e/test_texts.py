@@ -177,14 +177,14 @@ def test_grpc_answers_the_same(stub, encode):
     assert row.score == pytest.approx(SURE**2, abs=1e-6)
     assert [best.label for best in row.positions[1].top_k] == ["0", "1"]
     (explained,) = stub.GradCam(
-        pb.GradCamRequest(model=ref, images=[_picture(encode, True, True)], position=1)
+        pb.GradCamRequest(model=ref, images=[_picture(encode, True, True)], targets={"position": 1})
     ).explanations
     heatmap = np.frombuffer(explained.heatmap.float32_values, "<f4").reshape(explained.heatmap.shape)
     np.testing.assert_allclose(heatmap, _map(1, 3), rtol=1e-5)
     assert (explained.label, explained.position) == ("1", 1)
     assert stub.ListModels(pb.ListModelsRequest()).models[0].card.positions == 2
     with pytest.raises(grpc.RpcError) as refused:
-        stub.GradCam(pb.GradCamRequest(model=ref, images=[picture], position=2))
+        stub.GradCam(pb.GradCamRequest(model=ref, images=[picture], targets={"position": 2}))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details() == "a text of this model has no position 2; its positions are 0 to 1"
 

@@ -20,6 +20,7 @@ from tests.model_servers import free_port
 
 P_RED = 1 / (1 + math.exp(-10 / 48))
 TINY = pb.ModelRef(name="tiny", version=1)
+BLUE = pb.Targets(classes=["blue"])
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_the_version_is_chosen(stub, corner, ref, version):
 
 
 def test_grad_cam(stub, corner):
-    request = pb.GradCamRequest(model=TINY, images=[corner], overlay=True, alpha=0, colormap="viridis")
+    request = pb.GradCamRequest(model=TINY, images=[corner], overlay={"alpha": 0, "colormap": "viridis"})
     (row,) = stub.GradCam(request).explanations
     heatmap = _array(row.heatmap)
     assert heatmap.shape == (6, 8)
@@ -65,8 +66,35 @@ def test_grad_cam(stub, corner):
 
 
 def test_grad_cam_without_evidence(stub, corner):
-    (row,) = stub.GradCam(pb.GradCamRequest(model=TINY, images=[corner], target_class="blue")).explanations
+    (row,) = stub.GradCam(pb.GradCamRequest(model=TINY, images=[corner], targets=BLUE)).explanations
     assert (row.label, row.peak, row.HasField("box"), row.overlay_png) == ("blue", 0, False, b"")
+
+
+def test_several_methods_and_classes(stub, corner):
+    request = pb.GradCamRequest(
+        model=TINY, images=[corner, corner], targets={"top_k": 2}, methods=["layer_cam", "grad_cam"]
+    )
+    rows = stub.GradCam(request).explanations
+    assert [(row.picture, row.label, row.method) for row in rows] == [
+        (picture, label, method)
+        for picture in (0, 1)
+        for label in ("red", "blue")
+        for method in ("layer_cam", "grad_cam")
+    ]
+
+
+def test_attributions(stub, corner, red_corner):
+    request = pb.AttributionsRequest(model=TINY, images=[corner], values=True, overlay={})
+    (row,) = stub.Attributions(request).explanations
+    assert (row.method, row.layer, row.label) == ("integrated_gradients", "", "red")
+    attributions = _array(row.attributions)
+    np.testing.assert_allclose(attributions, red_corner / 255 * (10 / 48 / 16), atol=1e-7)
+    np.testing.assert_allclose(_array(row.heatmap), attributions.sum(axis=2), atol=1e-7)
+    assert row.score_change == pytest.approx(10 / 48, rel=1e-5)
+    assert row.completeness_error == pytest.approx(0, abs=1e-6)
+    assert Image.open(io.BytesIO(row.overlay_png)).size == (32, 24)
+    (row,) = stub.Attributions(pb.AttributionsRequest(model=TINY, images=[corner], targets=BLUE)).explanations
+    assert (row.label, row.HasField("attributions"), row.overlay_png, row.peak) == ("blue", False, b"", 0)
 
 
 def test_activations(stub, corner, red_corner):
@@ -118,11 +146,15 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
         ("Classify", {"model": {"name": "tiny", "version": -1}}, NOT_FOUND, "UNKNOWN_VERSION"),
         ("Classify", {"model": {"name": "tiny", "label": "none"}}, INVALID, "UNKNOWN_LABEL"),
         ("Classify", {"model": {"name": "broken"}}, grpc.StatusCode.INTERNAL, "MODEL_SERVER_ERROR"),
-        ("GradCam", {"target_class": "dog"}, INVALID, "UNKNOWN_CLASS"),
+        ("GradCam", {"targets": {"classes": ["dog"]}}, INVALID, "UNKNOWN_CLASS"),
         ("GradCam", {"layer": "conv9"}, INVALID, "UNKNOWN_LAYER"),
-        ("GradCam", {"overlay": True, "alpha": 2}, INVALID, "INVALID_ARGUMENT"),
-        ("GradCam", {"overlay": True, "alpha": math.nan}, INVALID, "INVALID_ARGUMENT"),
-        ("GradCam", {"overlay": True, "colormap": "nope"}, INVALID, "UNKNOWN_COLORMAP"),
+        ("GradCam", {"overlay": {"alpha": 2}}, INVALID, "INVALID_ARGUMENT"),
+        ("GradCam", {"overlay": {"alpha": math.nan}}, INVALID, "INVALID_ARGUMENT"),
+        ("GradCam", {"overlay": {"colormap": "nope"}}, INVALID, "UNKNOWN_COLORMAP"),
+        ("GradCam", {"methods": ["cam"]}, INVALID, "INVALID_ARGUMENT"),
+        ("GradCam", {"targets": {"top_k": -1}}, INVALID, "INVALID_ARGUMENT"),
+        ("GradCam", {"targets": {"classes": ["red"], "top_k": 2}}, INVALID, "INVALID_ARGUMENT"),
+        ("Attributions", {"targets": {"position": 0}}, INVALID, "INVALID_ARGUMENT"),
         ("Activations", {"layers": ["conv9"]}, INVALID, "UNKNOWN_LAYER"),
         ("Activations", {"layers": ["pool"], "channels": [-1]}, INVALID, "INVALID_ARGUMENT"),
         ("FilterPatterns", {"layer": "pool"}, INVALID, "UNKNOWN_LAYER"),
@@ -198,6 +230,7 @@ def test_reflection_describes_the_service(channel):
         "ListModels",
         "Classify",
         "GradCam",
+        "Attributions",
         "Activations",
         "FilterPatterns",
     ]

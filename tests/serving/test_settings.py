@@ -29,7 +29,10 @@ def test_the_defaults_are_those_documented(monkeypatch):
         ({"MODELS": " , "}, "FOVEA_MODELS is wrong: name at least one model"),
         ({"MODELS": "a/b"}, "FOVEA_MODELS is wrong: 'a/b' is not a name of letters, digits, '.', '_' and '-'"),
         ({"MODELS": "a", "HTTP_PORT": "http"}, "FOVEA_HTTP_PORT is wrong: input should be a valid integer"),
-        ({"MODELS": "a", "MAX_IN_FLIGHT": "0"}, "FOVEA_MAX_IN_FLIGHT is wrong: input should be greater than or equal to 1"),
+        (
+            {"MODELS": "a", "MAX_IN_FLIGHT": "0"},
+            "FOVEA_MAX_IN_FLIGHT is wrong: input should be greater than or equal to 1",
+        ),
         ({"MODELS": "a", "COLORMAP": "nope"}, "FOVEA_COLORMAP is wrong: there is no colour map 'nope'"),
         ({"MODELS": "a", "LOG_LEVEL": "loud"}, "FOVEA_LOG_LEVEL is wrong: input should be 'debug'"),
         ({"MODELS": "a", "MODEL_SERVER_TARGET": ""}, "FOVEA_MODEL_SERVER_TARGET is wrong: "),

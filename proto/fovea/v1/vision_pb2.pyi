@@ -105,55 +105,105 @@ class FloatTensor(_message.Message):
     float32_values: bytes
     def __init__(self, shape: _Optional[_Iterable[int]] = ..., float32_values: _Optional[bytes] = ...) -> None: ...
 
-class GradCamRequest(_message.Message):
-    __slots__ = ("model", "images", "target_class", "layer", "overlay", "alpha", "colormap", "position")
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    IMAGES_FIELD_NUMBER: _ClassVar[int]
-    TARGET_CLASS_FIELD_NUMBER: _ClassVar[int]
-    LAYER_FIELD_NUMBER: _ClassVar[int]
-    OVERLAY_FIELD_NUMBER: _ClassVar[int]
+class Targets(_message.Message):
+    __slots__ = ("classes", "top_k", "position")
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    top_k: int
+    position: int
+    def __init__(self, classes: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+
+class Overlay(_message.Message):
+    __slots__ = ("alpha", "colormap", "box", "legend")
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     COLORMAP_FIELD_NUMBER: _ClassVar[int]
-    POSITION_FIELD_NUMBER: _ClassVar[int]
-    model: ModelRef
-    images: _containers.RepeatedScalarFieldContainer[bytes]
-    target_class: str
-    layer: str
-    overlay: bool
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    LEGEND_FIELD_NUMBER: _ClassVar[int]
     alpha: float
     colormap: str
-    position: int
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Iterable[bytes]] = ..., target_class: _Optional[str] = ..., layer: _Optional[str] = ..., overlay: _Optional[bool] = ..., alpha: _Optional[float] = ..., colormap: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+    box: bool
+    legend: bool
+    def __init__(self, alpha: _Optional[float] = ..., colormap: _Optional[str] = ..., box: _Optional[bool] = ..., legend: _Optional[bool] = ...) -> None: ...
+
+class GradCamRequest(_message.Message):
+    __slots__ = ("model", "images", "targets", "layer", "methods", "overlay")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    images: _containers.RepeatedScalarFieldContainer[bytes]
+    targets: Targets
+    layer: str
+    methods: _containers.RepeatedScalarFieldContainer[str]
+    overlay: Overlay
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Iterable[bytes]] = ..., targets: _Optional[_Union[Targets, _Mapping]] = ..., layer: _Optional[str] = ..., methods: _Optional[_Iterable[str]] = ..., overlay: _Optional[_Union[Overlay, _Mapping]] = ...) -> None: ...
 
 class GradCamResponse(_message.Message):
     __slots__ = ("model", "explanations")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     model: ServedModel
-    explanations: _containers.RepeatedCompositeFieldContainer[GradCam]
-    def __init__(self, model: _Optional[_Union[ServedModel, _Mapping]] = ..., explanations: _Optional[_Iterable[_Union[GradCam, _Mapping]]] = ...) -> None: ...
+    explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
+    def __init__(self, model: _Optional[_Union[ServedModel, _Mapping]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ...) -> None: ...
 
-class GradCam(_message.Message):
-    __slots__ = ("label", "class_index", "score", "layer", "heatmap", "peak", "box", "overlay_png", "position")
+class AttributionsRequest(_message.Message):
+    __slots__ = ("model", "images", "targets", "values", "overlay")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    images: _containers.RepeatedScalarFieldContainer[bytes]
+    targets: Targets
+    values: bool
+    overlay: Overlay
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., images: _Optional[_Iterable[bytes]] = ..., targets: _Optional[_Union[Targets, _Mapping]] = ..., values: _Optional[bool] = ..., overlay: _Optional[_Union[Overlay, _Mapping]] = ...) -> None: ...
+
+class AttributionsResponse(_message.Message):
+    __slots__ = ("model", "explanations")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
+    model: ServedModel
+    explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
+    def __init__(self, model: _Optional[_Union[ServedModel, _Mapping]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("picture", "label", "class_index", "score", "method", "layer", "heatmap", "peak", "box", "overlay_png", "position", "attributions", "score_change", "completeness_error")
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_FIELD_NUMBER: _ClassVar[int]
     PEAK_FIELD_NUMBER: _ClassVar[int]
     BOX_FIELD_NUMBER: _ClassVar[int]
     OVERLAY_PNG_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETENESS_ERROR_FIELD_NUMBER: _ClassVar[int]
+    picture: int
     label: str
     class_index: int
     score: float
+    method: str
     layer: str
     heatmap: FloatTensor
     peak: float
     box: Box
     overlay_png: bytes
     position: int
-    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., score: _Optional[float] = ..., layer: _Optional[str] = ..., heatmap: _Optional[_Union[FloatTensor, _Mapping]] = ..., peak: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., overlay_png: _Optional[bytes] = ..., position: _Optional[int] = ...) -> None: ...
+    attributions: FloatTensor
+    score_change: float
+    completeness_error: float
+    def __init__(self, picture: _Optional[int] = ..., label: _Optional[str] = ..., class_index: _Optional[int] = ..., score: _Optional[float] = ..., method: _Optional[str] = ..., layer: _Optional[str] = ..., heatmap: _Optional[_Union[FloatTensor, _Mapping]] = ..., peak: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., overlay_png: _Optional[bytes] = ..., position: _Optional[int] = ..., attributions: _Optional[_Union[FloatTensor, _Mapping]] = ..., score_change: _Optional[float] = ..., completeness_error: _Optional[float] = ...) -> None: ...
 
 class Box(_message.Message):
     __slots__ = ("left", "top", "right", "bottom")

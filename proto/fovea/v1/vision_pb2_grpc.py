@@ -52,6 +52,11 @@ class VisionStub:
                 request_serializer=fovea_dot_v1_dot_vision__pb2.GradCamRequest.SerializeToString,
                 response_deserializer=fovea_dot_v1_dot_vision__pb2.GradCamResponse.FromString,
                 _registered_method=True)
+        self.Attributions = channel.unary_unary(
+                '/fovea.v1.Vision/Attributions',
+                request_serializer=fovea_dot_v1_dot_vision__pb2.AttributionsRequest.SerializeToString,
+                response_deserializer=fovea_dot_v1_dot_vision__pb2.AttributionsResponse.FromString,
+                _registered_method=True)
         self.Activations = channel.unary_unary(
                 '/fovea.v1.Vision/Activations',
                 request_serializer=fovea_dot_v1_dot_vision__pb2.ActivationsRequest.SerializeToString,
@@ -88,6 +93,12 @@ class VisionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attributions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Activations(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -117,6 +128,11 @@ def add_VisionServicer_to_server(servicer, server):
                     servicer.GradCam,
                     request_deserializer=fovea_dot_v1_dot_vision__pb2.GradCamRequest.FromString,
                     response_serializer=fovea_dot_v1_dot_vision__pb2.GradCamResponse.SerializeToString,
+            ),
+            'Attributions': grpc.unary_unary_rpc_method_handler(
+                    servicer.Attributions,
+                    request_deserializer=fovea_dot_v1_dot_vision__pb2.AttributionsRequest.FromString,
+                    response_serializer=fovea_dot_v1_dot_vision__pb2.AttributionsResponse.SerializeToString,
             ),
             'Activations': grpc.unary_unary_rpc_method_handler(
                     servicer.Activations,
@@ -213,6 +229,33 @@ class Vision:
             '/fovea.v1.Vision/GradCam',
             fovea_dot_v1_dot_vision__pb2.GradCamRequest.SerializeToString,
             fovea_dot_v1_dot_vision__pb2.GradCamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attributions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fovea.v1.Vision/Attributions',
+            fovea_dot_v1_dot_vision__pb2.AttributionsRequest.SerializeToString,
+            fovea_dot_v1_dot_vision__pb2.AttributionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -183,7 +183,7 @@ def test_unacceptable_forms_of_an_answer(client, good, caplog, method, path, acc
         ("tiny/labels/none:classify", 400, "UNKNOWN_LABEL", "label 'none'"),
         ("tiny/labels/a%20b:classify", 400, "UNKNOWN_LABEL", "label 'a b'"),
         ("tiny/explain/grad-cam?layer=conv9", 400, "UNKNOWN_LAYER", "such layers are identity, block/conv$"),
-        ("tiny/explain/grad-cam?layer=pool", 400, "UNKNOWN_LAYER", "'pool' with Grad-CAM"),
+        ("tiny/explain/grad-cam?layer=pool", 400, "UNKNOWN_LAYER", "'pool' with heat maps"),
         ("tiny/explain/activations?layer=x", 400, "UNKNOWN_LAYER", "such layers are identity, block/conv, pool$"),
         ("tiny/versions/1/explain/grad-cam?class=dog", 400, "UNKNOWN_CLASS", "'dog'; its classes are red, blue"),
         ("tiny/explain/grad-cam?class=2", 400, "UNKNOWN_CLASS", "no class '2'"),

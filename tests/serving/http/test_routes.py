@@ -321,10 +321,14 @@ class TestOperation:
             ("path", "model"),
             ("path", "version"),
             ("query", "class"),
+            ("query", "top_k"),
             ("query", "layer"),
+            ("query", "method"),
             ("query", "position"),
             ("query", "alpha"),
             ("query", "colormap"),
+            ("query", "box"),
+            ("query", "legend"),
         }
         assert set(grad_cam["responses"]["200"]["content"]) == {"application/json", "image/png", "application/x-npz"}
         assert "multipart/form-data" in grad_cam["requestBody"]["content"]
