@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from serving import metrics
+from serving.api_keys import ApiKeys, Headers
 
 log = logging.getLogger("serving.access")
 
@@ -23,8 +24,9 @@ def request_id(offered: str | None) -> str:
 class Access:
     """A request on its way; `finish` notes its end.
 
-    `route` is a template or the name of an RPC and `model` a configured name, so that neither the
-    log's nor the metrics' vocabulary comes from clients.
+    `route` is a template or the name of an RPC, `model` a configured name and `api_key` the name of a
+    key, "" of none that is known, and None where none is needed, so that neither the log's nor the
+    metrics' vocabulary comes from clients.
     """
 
     request_id: str
@@ -33,11 +35,21 @@ class Access:
     model: str = ""
     version: int | None = None
     code: str = "OK"
+    api_key: str | None = None
     bytes_in: int = 0
     _started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         metrics.IN_FLIGHT.inc()
+
+    def authenticate(self, keys: ApiKeys, headers: Headers) -> None:
+        """Note whose API key the request carries.
+
+        Raises:
+            UnauthenticatedError: it carries none, or one that is not known.
+        """
+        self.api_key = ""
+        self.api_key = keys.authenticate(headers)
 
     def finish(self, status: int | str, bytes_out: int) -> None:
         """Count and log the request."""
@@ -45,6 +57,8 @@ class Access:
         metrics.IN_FLIGHT.dec()
         metrics.REQUESTS.labels(self.route, self.model, self.code).inc()
         metrics.LATENCY.labels(self.route).observe(seconds)
+        if self.api_key is not None:
+            metrics.API_KEY_REQUESTS.labels(self.api_key, self.code).inc()
         log.info(
             "request",
             extra={
@@ -52,6 +66,7 @@ class Access:
                     "request_id": self.request_id,
                     "method": self.method,
                     "route": self.route,
+                    "api_key": self.api_key,
                     "model": self.model,
                     "version": self.version,
                     "status": status,

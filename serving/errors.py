@@ -31,6 +31,12 @@ class NotFoundError(FoveaError):
     code = "NOT_FOUND"
 
 
+class UnauthenticatedError(FoveaError):
+    """No API key, or one that is not known."""
+
+    code = "UNAUTHENTICATED"
+
+
 class MethodNotAllowedError(FoveaError):
     """The path exists, but not for this method."""
 

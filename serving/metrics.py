@@ -13,6 +13,11 @@ REQUESTS = Counter(
     "Requests answered, by route template or RPC, model and outcome code.",
     ["route", "model", "code"],
 )
+API_KEY_REQUESTS = Counter(
+    "fovea_api_key_requests",
+    "Requests answered where API keys are needed, by the key's name (empty: none that is known) and outcome code.",
+    ["api_key", "code"],
+)
 LATENCY = Histogram(
     "fovea_request_duration_seconds",
     "Time from a request's first byte to its answer.",

@@ -3,7 +3,7 @@
 # ruff: noqa: N802 - methods carry the names of their RPCs.
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from threading import Event
@@ -30,6 +30,7 @@ from serving.answers import (
     ServedModel,
     Text,
 )
+from serving.api_keys import ApiKeys
 from serving.catalog import ModelRef, ModelStatus
 from serving.deadline import Deadline
 from serving.deadline import current as current_deadline
@@ -47,6 +48,7 @@ STATUS: Final = {
     "INTERNAL": grpc.StatusCode.INTERNAL,
     "INVALID_ARGUMENT": grpc.StatusCode.INVALID_ARGUMENT,
     "NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
     "METHOD_NOT_ALLOWED": grpc.StatusCode.UNIMPLEMENTED,
     "UNKNOWN_MODEL": grpc.StatusCode.NOT_FOUND,
     "UNKNOWN_VERSION": grpc.StatusCode.NOT_FOUND,
@@ -173,9 +175,13 @@ class VisionService(vision_pb2_grpc.VisionServicer):
 
 
 class _Interceptor(grpc.ServerInterceptor):
-    """Gives every call of the services below a request id, its turn, a log line, metrics and errors with their code."""
+    """Gives every call of the services below a request id, its turn, a log line, metrics and errors with their code.
+
+    Health, liveness and readiness need no API key: those who ask have none. Reflection tells what is public.
+    """
 
     def __init__(self, vision: Vision, settings: Settings) -> None:
+        self._keys = ApiKeys(settings.api_keys, settings.api_keys_file)
         self._admission = vision.admission
         self._deadline_s = settings.deadline_s
 
@@ -186,14 +192,18 @@ class _Interceptor(grpc.ServerInterceptor):
         if handler is None or not call_details.method.startswith((f"/{SERVICE}/", f"/{rpc_v2.SERVICE}/")):
             return handler
         method = call_details.method.rpartition("/")[2]
-        offered = dict(call_details.invocation_metadata or ()).get("x-request-id")
+        metadata = {name: value for name, value in call_details.invocation_metadata or () if isinstance(value, str)}
         return grpc.unary_unary_rpc_method_handler(
-            self._noted(handler.unary_unary, method, request_id(offered if isinstance(offered, str) else None)),
+            self._noted(handler.unary_unary, method, metadata),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _noted(self, behaviour: Callable[[Any, Any], Any], method: str, identity: str) -> Callable[[Any, Any], Any]:
+    def _noted(
+        self, behaviour: Callable[[Any, Any], Any], method: str, metadata: Mapping[str, str]
+    ) -> Callable[[Any, Any], Any]:
+        identity = request_id(metadata.get("x-request-id"))
+
         def noted(request: Message, context: grpc.ServicerContext) -> Any:
             access = Access(request_id=identity, method="gRPC", route=method, bytes_in=request.ByteSize())
             current.set(access)
@@ -201,6 +211,8 @@ class _Interceptor(grpc.ServerInterceptor):
             current_deadline.set(deadline)
             trailers = (("x-request-id", identity),)
             try:
+                if self._keys.required and method not in rpc_v2.OPEN:
+                    access.authenticate(self._keys, metadata)
                 with nullcontext() if method in _WITHOUT_TURN else self._admission.slot(deadline):
                     response = behaviour(request, context)
             except Exception as error:

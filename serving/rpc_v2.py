@@ -22,6 +22,9 @@ from serving.settings import Settings
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
+OPEN: Final = ("ServerLive", "ServerReady")
+"""RPCs that need no API key."""
+
 _CONTENTS: Final = {"BYTES": "bytes_contents", "UINT8": "uint_contents"}
 
 

@@ -1,11 +1,14 @@
 """The gateway's settings: environment variables that begin with FOVEA_."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import cmap
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from serving import api_keys
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a model name or a version label may look like."""
@@ -29,6 +32,14 @@ class Settings(BaseSettings):
         default="localhost:8500",
         pattern=r"^\S+$",
         description="gRPC target of the model server, as host:port or dns:///host:port.",
+    )
+    api_keys: CommaSeparated = Field(
+        default=[],
+        repr=False,
+        description="API keys as NAME:SHA-256, separated by commas; without keys anyone may ask.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="File of API keys, one NAME:SHA-256 a line; read again when it changes."
     )
     host: str = Field(default="0.0.0.0", description="Address to listen on.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Port of REST and the web page; 0: any free one.")
@@ -73,7 +84,7 @@ class Settings(BaseSettings):
         """Threads of each door: for what is worked on, for what waits, and for answers that need no turn."""
         return self.max_in_flight + self.max_queued + _UNQUEUED_THREADS
 
-    @field_validator("models", "labels", mode="before")
+    @field_validator("models", "labels", "api_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
@@ -92,6 +103,19 @@ class Settings(BaseSettings):
         if not names:
             raise ValueError("name at least one model")
         return names
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _check_some_keys(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip(" ,"):
+            raise ValueError("it holds no keys; leave it unset where none are needed")
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, entries: list[str]) -> list[str]:
+        api_keys.parse(entries)
+        return entries
 
     @field_validator("colormap")
     @classmethod
@@ -112,12 +136,19 @@ def read() -> Settings:
         ValueError: one sentence about the first setting that is missing or wrong.
     """
     try:
-        return Settings()  # type: ignore[call-arg]  # from the environment
+        settings = Settings()  # type: ignore[call-arg]  # from the environment
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"FOVEA_{str(first['loc'][0]).upper()}"
+        name, field = f"FOVEA_{str(first['loc'][0]).upper()}", Settings.model_fields[str(first["loc"][0])]
         if first["type"] == "missing":
-            field = Settings.model_fields[str(first["loc"][0])]
             raise ValueError(f"{name} is not set: {field.description}") from None
         reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{name} is wrong: {reason[:1].lower()}{reason[1:]} (got {first['input']!r})") from None
+        got = f" (got {first['input']!r})" if field.repr else ""
+        raise ValueError(f"{name} is wrong: {reason[:1].lower()}{reason[1:]}{got}") from None
+    try:
+        api_keys.ApiKeys(settings.api_keys, settings.api_keys_file)
+    except OSError as error:
+        raise ValueError(f"FOVEA_API_KEYS_FILE is wrong: {error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"FOVEA_API_KEYS_FILE is wrong: {error}") from None
+    return settings

@@ -12,11 +12,21 @@ from flask.json.provider import JSONProvider
 from flask_openapi3 import Info, OpenAPI
 
 from serving.access import Access, request_id
+from serving.api_keys import ApiKeys
 from serving.deadline import Deadline
 from serving.errors import BrokenBodyError, InvalidArgumentError
 from serving.http import bodies, errors, routes, schemas, v2
 from serving.inference import Vision
 from serving.settings import Settings
+
+# What needs no API key: kubelet, Prometheus and load balancers have none, a browser has none yet when it loads the
+# page, and the description is the same everywhere.
+_OPEN = frozenset(
+    (
+        *("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"),
+        *("/openapi.json", "/", "/page/<path:name>"),
+    )
+)
 
 
 class OrjsonProvider(JSONProvider):
@@ -76,6 +86,7 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
     app.request_class = _Request
     app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_bytes
+    keys = ApiKeys(settings.api_keys, settings.api_keys_file)
     errors.register(app)
     routes.register(app, vision, settings, stopping)
     v2.register(app, vision, settings, stopping)
@@ -88,6 +99,8 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
             route=request.url_rule.rule if request.url_rule else "unmatched",
             bytes_in=request.content_length or 0,
         )
+        if keys.required and g.access.route not in _OPEN:
+            g.access.authenticate(keys, request.headers)
         g.deadline = Deadline.earlier(settings.deadline_s, _timeout(request.headers.get("X-Request-Timeout")))
 
     @app.after_request

@@ -24,6 +24,7 @@ STATUS: Final = {
     "INTERNAL": HTTPStatus.INTERNAL_SERVER_ERROR,
     "INVALID_ARGUMENT": HTTPStatus.BAD_REQUEST,
     "NOT_FOUND": HTTPStatus.NOT_FOUND,
+    "UNAUTHENTICATED": HTTPStatus.UNAUTHORIZED,
     "METHOD_NOT_ALLOWED": HTTPStatus.METHOD_NOT_ALLOWED,
     "UNKNOWN_MODEL": HTTPStatus.NOT_FOUND,
     "UNKNOWN_VERSION": HTTPStatus.NOT_FOUND,
@@ -72,6 +73,8 @@ def respond(error: FoveaError) -> Response:
     response.status_code = STATUS[error.code]
     if response.status_code in _RETRY_SOON:
         response.headers["Retry-After"] = "1"
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="fovea"'
     return response
 
 

@@ -15,6 +15,8 @@ const byId = (id) => document.getElementById(id);
 const cards = [];
 const shownErrors = new WeakMap();
 let picture = null;
+// Kept as long as the tab is open, so that loading the page again does not ask again.
+let apiKey = sessionStorage.getItem("api-key");
 
 /** What the gateway says went wrong, in its own sentence. */
 class GatewayError extends Error {
@@ -30,6 +32,7 @@ class GatewayError extends Error {
  */
 async function ask(path, { file, accept = "application/json", signal } = {}) {
   const headers = { Accept: accept };
+  if (apiKey) headers["X-Api-Key"] = apiKey;
   // What the browser takes for something else is for the gateway to judge by its content.
   if (file) headers["Content-Type"] = file.type.startsWith("image/") ? file.type : "application/octet-stream";
   let response;
@@ -40,6 +43,7 @@ async function ask(path, { file, accept = "application/json", signal } = {}) {
     if (signal?.aborted) throw error;
     throw new GatewayError("the gateway cannot be reached");
   }
+  if (response.status === 401) byId("access").hidden = false;
   const body = await response.json().catch(() => ({}));
   throw new GatewayError(
     body.error ?? `the gateway answered with status ${response.status}`,
@@ -463,6 +467,7 @@ async function load() {
   showProblem(byId("problem"), null);
   try {
     const { models } = await ask("v1/models");
+    byId("access").hidden = true;
     cards.splice(0, cards.length, ...models.map((model) => new Card(model)));
     place.replaceChildren(...cards.map((card) => card.root));
     if (picture) cards.forEach((card) => card.show());
@@ -473,7 +478,17 @@ async function load() {
   }
 }
 
+function useKey(event) {
+  event.preventDefault();
+  // Headers carry these letters only; a key has no others.
+  apiKey = byId("key").value.replace(/[^!-~]/g, "");
+  sessionStorage.setItem("api-key", apiKey);
+  byId("key").value = "";
+  load();
+}
+
 function listen() {
+  byId("access").addEventListener("submit", useKey);
   const drop = byId("drop");
   const input = byId("file");
   input.addEventListener("change", () => {

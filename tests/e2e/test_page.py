@@ -15,6 +15,7 @@ from threading import Thread
 import httpx
 import pytest
 
+from serving import api_keys
 from tests.gateways import Gateway
 
 BROWSER_ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -23,6 +24,7 @@ MEDIA_TYPES = {
     ".js": ("text/javascript", "application/javascript"),
     ".svg": ("image/svg+xml",),
 }
+KEPT = ("Accept", "Content-Type", "X-Api-Key")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH")
 
@@ -154,7 +156,9 @@ def with_script(gateway: Gateway, script: str) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            sent = {name: self.headers[name] for name in ("Accept", "Content-Type") if name in self.headers}
+            sent = {
+                name: self.headers[name] for name in ("Accept", "Content-Type", "X-Api-Key") if name in self.headers
+            }
             answer = httpx.request(self.command, gateway.url + self.path, content=body, headers=sent, timeout=30)
             content = answer.content + (script.encode() if self.path == "/page/page.js" else b"")
             self.send_response(answer.status_code)
@@ -207,3 +211,26 @@ def test_what_is_no_picture_is_answered_by_the_gateways_sentence(gateway, tmp_pa
     assert card.count("The data is not a JPEG, PNG, WebP, GIF, BMP or TIFF picture.") == 1
     (request_id,) = re.findall(r"Request ([0-9a-f]+)", card)
     assert request_id in {line["request_id"] for line in gateway.lines("request") if line["code"] == "NOT_AN_IMAGE"}
+
+
+@needs_chromium
+def test_the_page_asks_for_a_key_and_works_with_it(tiny_server, tmp_path):
+    key, entry = api_keys.make("browser")
+    script = """
+    const typed = new URLSearchParams(location.search).get("key");
+    const wait = setInterval(() => {
+      if (byId("access").hidden || !typed) return;
+      clearInterval(wait);
+      byId("key").value = typed;
+      byId("access").requestSubmit();
+    }, 50);
+    """
+    settings = {"models": "tiny", "model_server_target": tiny_server.grpc_target, "api_keys": entry}
+    with Gateway(tmp_path / "log", **settings) as gateway, with_script(gateway, script) as url:
+        closed = dump(url, tmp_path / "closed")
+        opened = dump(f"{url}?key={key}", tmp_path / "opened")
+    assert "This gateway needs an API key" in closed
+    assert '<form class="access" id="access">' in closed
+    assert list(cards_of(closed)) == []
+    assert '<form class="access" id="access" hidden="">' in opened
+    assert list(cards_of(opened)) == ["tiny"]

@@ -39,8 +39,6 @@ FLAGS = set(
     """.split()  # noqa: SIM905
 )
 """Flags of tensorflow_model_server, from its main.cc."""
-PENDING_SETTINGS = {"api_keys_file"}
-"""Settings of the gateway that manifests name and that are still to come."""
 
 
 # --- Quantities
@@ -238,7 +236,7 @@ def _references(texts: list[str]) -> list[str]:
 
 def _wrong_settings(values: dict[str, str]) -> Violations:
     given = {key.removeprefix("FOVEA_").lower(): value for key, value in values.items() if key.startswith("FOVEA_")}
-    for key in set(given) - set(Settings.model_fields) - PENDING_SETTINGS:
+    for key in set(given) - set(Settings.model_fields):
         yield f"FOVEA_{key.upper()} is no setting of the gateway"
     known = {key: value for key, value in given.items() if key in Settings.model_fields}
     if known:

@@ -142,16 +142,3 @@ def test_unknown_kinds_are_errors():
     assert schema_errors({"apiVersion": "apps/v9", "kind": "Deployment", "metadata": {"name": "x"}}) == [
         "Deployment/x: no schema for apps/v9 Deployment"
     ]
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        pytest.param(
-            setting, marks=pytest.mark.xfail(strict=True, reason="the gateway has no such setting yet; see api-keys")
-        )
-        for setting in policy.PENDING_SETTINGS
-    ],
-)
-def test_pending_settings_exist(setting):
-    assert setting in policy.Settings.model_fields

@@ -45,5 +45,31 @@ def test_a_wrong_setting_is_one_sentence(monkeypatch, variables, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "FOVEA_API_KEYS_FILE is wrong: {file}: No such file or directory"),
+        ("# none\n", "FOVEA_API_KEYS_FILE is wrong: the file holds no keys"),
+        (f"lab:{'0' * 64}\nfovea_secret", "FOVEA_API_KEYS_FILE is wrong: entry 2 is not NAME:SHA-256 with "),
+    ],
+)
+def test_a_wrong_file_of_keys_is_one_sentence(monkeypatch, tmp_path, content, sentence):
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ValueError, match="FOVEA_") as caught:
+        _read(monkeypatch, MODELS="a", API_KEYS_FILE=str(file))
+    assert str(caught.value).startswith(sentence.format(file=file))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_in_place_of_its_hash_is_not_repeated(monkeypatch):
+    with pytest.raises(ValueError, match="FOVEA_API_KEYS is wrong: entry 1 is not NAME:SHA-256") as caught:
+        _read(monkeypatch, MODELS="a", API_KEYS="fovea_secret")
+    assert "fovea_secret" not in str(caught.value)
+    with pytest.raises(ValueError, match="FOVEA_API_KEYS is wrong: it holds no keys"):
+        _read(monkeypatch, MODELS="a", API_KEYS=" ")
+
+
 def test_every_setting_says_what_it_is():
     assert all(field.description for field in settings.Settings.model_fields.values())
