@@ -16,13 +16,14 @@ from training.batching import BatchingParameters
 
 Violations = Iterator[str]
 
-APPS = {"gateway", "model-server", "training"}
+APPS = {"gateway", "model-server", "training", "rollout"}
 SECRETS = {"fovea-tls", "fovea-api-keys"}
 """Secrets that an operator makes; everything else that is named must be rendered."""
 DNS_CACHE_S = 30
 """For so long a cluster's DNS may answer with a pod that is gone: CoreDNS' usual `cache 30`."""
 MOST_PICTURES = Settings.model_fields["max_pictures"].default
 MOST_FILTERS = 64
+MOST_BYTES = Settings.model_fields["max_bytes"].default
 FLAGS = set(
     """
     port grpc_socket_path rest_api_port rest_api_num_threads rest_api_timeout_in_ms rest_api_enable_cors_support
@@ -196,6 +197,19 @@ def volumes(objects: list[Object]) -> Violations:
                 yield f"{pod.where}: secret {secret} is not known"
             if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
                 yield f"{pod.where}: emptyDir {volume['name']} without a limit"
+
+
+def buckets(objects: list[Object]) -> Violations:
+    """Pods that mount a bucket of Google's ask its driver for the container that does it."""
+    mounted = {
+        item["spec"]["claimRef"]["name"]
+        for item in of_kind(objects, "PersistentVolume")
+        if item["spec"]["csi"]["driver"] == "gcsfuse.csi.storage.gke.io"
+    }
+    for pod in pods(objects):
+        claims = {volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod.spec.get("volumes", [])}
+        if claims & mounted and pod.annotations.get("gke-gcsfuse/volumes") != "true":
+            yield f"{pod.where}: mounts a bucket without the annotation gke-gcsfuse/volumes"
 
 
 def environment(objects: list[Object]) -> Violations:
@@ -397,7 +411,11 @@ def routes(objects: list[Object]) -> Violations:
                 if reference["name"] not in SECRETS:
                     yield f"{name(item)}: secret {reference['name']} is not known"
     for item in of_kind(objects, "Ingress"):
-        grpc = item["metadata"].get("annotations", {}).get("nginx.ingress.kubernetes.io/backend-protocol") == "GRPC"
+        annotations = item["metadata"].get("annotations", {})
+        grpc = annotations.get("nginx.ingress.kubernetes.io/backend-protocol") == "GRPC"
+        limit = "0" if grpc else f"{MOST_BYTES // 2**20}m"
+        if annotations.get("nginx.ingress.kubernetes.io/proxy-body-size") != limit:
+            yield f"{name(item)}: refuses bodies that the gateway takes"
         for _, port in _backends(item):
             if (port == "grpc") != grpc:
                 yield f"{name(item)}: speaks {'gRPC' if grpc else 'HTTP'} to the port {port}"
@@ -510,13 +528,16 @@ def network(objects: list[Object]) -> Violations:
     everything = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     if policies.get("default-deny") != everything:
         yield "NetworkPolicy/default-deny: does not deny everything"
-    gateway = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "gateway"}}}
+    gateway, rollout = (
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": app}}} for app in ("gateway", "rollout")
+    )
     ingress, monitoring = (
         {"namespaceSelector": {"matchLabels": {"fovea/role": role}}} for role in ("ingress", "monitoring")
     )
     allowed = {
-        "model-server": [(gateway, "grpc"), (monitoring, "rest")],
+        "model-server": [(gateway, "grpc"), (rollout, "grpc"), (monitoring, "rest")],
         "gateway": [(ingress, "http"), (ingress, "grpc"), (monitoring, "http")],
+        "rollout": [],
     }
     for app, expected in allowed.items():
         found = []
@@ -656,18 +677,20 @@ def _models(text: str, pod: Pod, objects: list[Object]) -> Violations:
 
 
 def target(objects: list[Object]) -> Violations:
-    """Gateways resolve a headless service, whose pods' gRPC port it is."""
+    """Gateways and rollouts resolve a headless service, whose pods' gRPC port it is."""
     services = {item["metadata"]["name"]: item["spec"] for item in of_kind(objects, "Service")}
     for pod in pods(objects):
-        if pod.app != "gateway":
-            continue
-        text = settings_of(pod, objects).model_server_target
-        match = re.fullmatch(r"dns:///([\w-]+):(\d+)", text)
-        service = services.get(match[1], {}) if match else {}
-        if not match or service.get("clusterIP") != "None":
-            yield f"{pod.where}: {text} is no headless service, so calls are not spread"
-        elif int(match[2]) not in {port["port"] for port in service["ports"] if port["name"] == "grpc"}:
-            yield f"{pod.where}: {text} is not the model server's gRPC port"
+        arguments = [argument.partition("=") for argument in pod.spec["containers"][0].get("args", [])]
+        texts = [f"dns:///{value}" for option, _, value in arguments if option == "--server"]
+        if pod.app == "gateway":
+            texts.append(settings_of(pod, objects).model_server_target)
+        for text in texts:
+            match = re.fullmatch(r"dns:///([\w-]+):(\d+)", text)
+            service = services.get(match[1], {}) if match else {}
+            if not match or service.get("clusterIP") != "None":
+                yield f"{pod.where}: {text} is no headless service, so not all pods are found"
+            elif int(match[2]) not in {port["port"] for port in service["ports"] if port["name"] == "grpc"}:
+                yield f"{pod.where}: {text} is not the model server's gRPC port"
 
 
 # --- Training
@@ -749,6 +772,7 @@ RULES: tuple[Callable[[list[Object]], Violations], ...] = (
     namespaces,
     images,
     volumes,
+    buckets,
     environment,
     selectors,
     ports,

@@ -296,6 +296,17 @@ MISTAKES: dict[str, tuple[Callable[[list[Object]], None], str]] = {
         "is not the model server's gRPC",
     ),
     "one address": (thing("Service", "model-server", lambda i: i["spec"].pop("clusterIP")), "is no headless service"),
+    "rollout's server": (
+        pod("CronJob", "rollout", lambda s: s["containers"][0]["args"].__setitem__(4, "--server=model-servers:8500")),
+        "is no headless service",
+    ),
+    "bucket without its driver's container": (
+        thing(
+            "CronJob", "retrain", lambda i: i["spec"]["jobTemplate"]["spec"]["template"]["metadata"].pop("annotations")
+        ),
+        "without the annotation gke-gcsfuse/volumes",
+    ),
+    "anybody to a rollout": (policy_ports("rollout", {"ports": [{"port": "grpc"}]}), "rollout may be reached at grpc"),
     "command": (pod("CronJob", "retrain", lambda s: s["containers"][0]["args"].__setitem__(1, "trian")), "no command"),
     "option": (
         pod("CronJob", "retrain", lambda s: s["containers"][0]["args"].append("--epoch=3")),
@@ -344,6 +355,10 @@ EDGE: dict[str, tuple[Callable[[list[Object]], None], str]] = {
             lambda i: i["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"].update(name="http"),
         ),
         "speaks gRPC to the port http",
+    ),
+    "small bodies": (
+        thing("Ingress", "gateway", lambda i: i["metadata"].pop("annotations")),
+        "refuses bodies that the gateway takes",
     ),
     "other host": (thing("Ingress", "gateway", lambda i: i["spec"]["tls"][0].update(hosts=["x"])), "other hosts"),
 }
