@@ -1,14 +1,16 @@
 """The arithmetic of every signature, as functions of tensors (docs/contract.md)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
 from serving.contract import signatures
+from training.export import cam, integrated_gradients
 from training.export.network import Network, OpenLayer
 
 Tensors = dict[str, tf.Tensor]
+Map = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 PATTERN_STEPS = 40
 PATTERN_STEP_SIZE = 4.0
@@ -40,31 +42,39 @@ class Classifier:
         return self.predict(images)
 
     def grad_cam(self, layer: OpenLayer) -> Callable[..., Tensors]:
-        """Return Grad-CAM (Selvaraju et al. 2017) at a convolution, as a function of pictures and class indices.
+        """Return Grad-CAM at a convolution, as a function of pictures and class indices.
 
         Where texts are read, the function takes the position of the character, int32 [n], as its third argument.
 
         The score is the class's logit; with a sigmoid head the logit for class 1 and its negative for
-        class 0, not divided by the temperature. Channel weights are the gradient's mean over height and width,
-        picture by picture. The map is the weighted sum after ReLU, float32 [n,h,w], neither normalised nor resized.
+        class 0, not divided by the temperature. The map is float32 [n,h,w], neither normalised nor resized.
         """
-        maps_and_logits = self._model([layer.output, self.network.logits])
+        return self._class_activation_maps(layer, {signatures.HEATMAP: cam.grad_cam})
+
+    def cam_methods(self, layer: OpenLayer) -> Callable[..., Tensors]:
+        """Return every class activation map at a convolution, all from one gradient, as `grad_cam` returns one."""
+        return self._class_activation_maps(layer, cam.METHODS)
+
+    def integrated_gradients(self) -> Callable[..., Tensors]:
+        """Return what every value of a picture adds to the score that `grad_cam` differentiates.
+
+        It is a function of the same arguments.
+        """
 
         def function(images: tf.Tensor, class_index: tf.Tensor, position: tf.Tensor | None = None) -> Tensors:
-            maps, logits = maps_and_logits(tf.cast(images, tf.float32), training=False)
-            probabilities = self._probabilities(logits)
-            predicted = tf.argmax(_at(probabilities, position), axis=-1, output_type=tf.int32)
-            chosen = tf.where(class_index == signatures.PREDICTED_CLASS, predicted, class_index)
-            scores = tf.concat([-logits, logits], axis=-1) if self.network.is_sigmoid else _at(logits, position)
-            # The gradient of the sum over the batch is each row's own gradient: rows do not meet.
-            score = tf.reduce_sum(tf.gather(scores, chosen, batch_dims=1))
-            (gradient,) = tf.gradients(score, maps)
-            weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
-            heatmap = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
-            return {
-                signatures.PROBABILITIES: probabilities,
-                signatures.CLASS_INDEX: chosen,
-                signatures.HEATMAP: heatmap,
+            pictures = tf.cast(images, tf.float32)
+            logits = self.forward(pictures, training=False)
+            answer = self._answer(logits, class_index, position)
+
+            def scores(pictures: tf.Tensor) -> tf.Tensor:
+                return self._scores(self.forward(pictures, training=False), answer[signatures.CLASS_INDEX], position)
+
+            attributions = integrated_gradients.attributions(scores, pictures)
+            change = self._scores(logits, answer[signatures.CLASS_INDEX], position) - scores(tf.zeros_like(pictures))
+            return answer | {
+                signatures.ATTRIBUTIONS: attributions,
+                signatures.SCORE_CHANGE: change,
+                signatures.COMPLETENESS_ERROR: tf.reduce_sum(attributions, axis=(1, 2, 3)) - change,
             }
 
         return function
@@ -115,6 +125,33 @@ class Classifier:
 
     def _model(self, outputs: keras.KerasTensor | Sequence[keras.KerasTensor]) -> keras.Model:
         return keras.Model(self.network.images, outputs)
+
+    def _class_activation_maps(self, layer: OpenLayer, methods: Mapping[str, Map]) -> Callable[..., Tensors]:
+        features_and_logits = self._model([layer.output, self.network.logits])
+
+        def function(images: tf.Tensor, class_index: tf.Tensor, position: tf.Tensor | None = None) -> Tensors:
+            features, logits = features_and_logits(tf.cast(images, tf.float32), training=False)
+            answer = self._answer(logits, class_index, position)
+            # The gradient of the sum over the batch is each row's own gradient: rows do not meet.
+            score = tf.reduce_sum(self._scores(logits, answer[signatures.CLASS_INDEX], position))
+            (gradient,) = tf.gradients(score, features)
+            features, gradient = tf.cast(features, tf.float32), tf.cast(gradient, tf.float32)
+            return answer | {name: method(features, gradient) for name, method in methods.items()}
+
+        return function
+
+    def _answer(self, logits: tf.Tensor, class_index: tf.Tensor, position: tf.Tensor | None) -> Tensors:
+        """Return probabilities, and the classes to explain with -1 replaced by what was predicted, int32 [n]."""
+        probabilities = self._probabilities(logits)
+        predicted = tf.argmax(_at(probabilities, position), axis=-1, output_type=tf.int32)
+        chosen = tf.where(class_index == signatures.PREDICTED_CLASS, predicted, class_index)
+        return {signatures.PROBABILITIES: probabilities, signatures.CLASS_INDEX: chosen}
+
+    def _scores(self, logits: tf.Tensor, chosen: tf.Tensor, position: tf.Tensor | None) -> tf.Tensor:
+        """Return the score of the chosen class of each row, float32 [n]."""
+        logits = tf.cast(logits, tf.float32)
+        scores = tf.concat([-logits, logits], axis=-1) if self.network.is_sigmoid else _at(logits, position)
+        return tf.gather(scores, chosen, batch_dims=1)
 
     def _probabilities(self, logits: tf.Tensor) -> tf.Tensor:
         logits = tf.cast(logits, tf.float32) / self.temperature

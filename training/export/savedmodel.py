@@ -39,6 +39,7 @@ def describe(network: Network, card: ModelCard) -> ModelCard:
     complete.positions = network.positions or 0
     complete.input_height, complete.input_width = network.images.shape[1:3]
     complete.resize_rule = images.RESIZE_RULE
+    complete.integrated_gradients = True
     complete.grad_cam_layer = network.convolutions[-1].name if network.convolutions else ""
     del complete.layers[:]
     for layer in network.layers.values():
@@ -53,6 +54,7 @@ def describe(network: Network, card: ModelCard) -> ModelCard:
                 grad_cam=layer.is_convolution,
                 activations=True,
                 filter_patterns=layer.is_convolution,
+                cam_methods=layer.is_convolution,
             )
         )
     return complete
@@ -72,14 +74,17 @@ def endpoints(classifier: Classifier, card: ModelCard) -> Iterator[Endpoint]:
     yield Endpoint(signatures.CLASSIFY_BYTES, classifier.classify_bytes, (image_bytes,))
     query = tf.TensorSpec([None], tf.string, signatures.QUERY)
     yield Endpoint(signatures.MODEL_CARD, card_function(cards.to_json(card)), (query,))
+    yield Endpoint(signatures.INTEGRATED_GRADIENTS, classifier.integrated_gradients(), (pictures, *targets))
     for layer in network.layers.values():
         yield Endpoint(signatures.activations(layer.name), classifier.activations(layer), (pictures,))
     for layer in network.convolutions:
         yield Endpoint(signatures.grad_cam(layer.name), classifier.grad_cam(layer), (pictures, *targets))
+        yield Endpoint(signatures.cam_methods(layer.name), classifier.cam_methods(layer), (pictures, *targets))
         yield Endpoint(signatures.filter_patterns(layer.name), classifier.filter_patterns(layer), (filter_index,))
     if network.convolutions:
-        last = classifier.grad_cam(network.convolutions[-1])
-        yield Endpoint(signatures.GRAD_CAM, last, (pictures, *targets))
+        last = network.convolutions[-1]
+        yield Endpoint(signatures.GRAD_CAM, classifier.grad_cam(last), (pictures, *targets))
+        yield Endpoint(signatures.CAM_METHODS, classifier.cam_methods(last), (pictures, *targets))
 
 
 def export(model: keras.Model, card: ModelCard, folder: str) -> tuple[Classifier, ModelCard]:
@@ -113,11 +118,13 @@ def export(model: keras.Model, card: ModelCard, folder: str) -> tuple[Classifier
 def example_inputs(signature: str, card: ModelCard, row: int = 0) -> dict[str, np.ndarray]:
     """Make a batch of one for a signature; other rows give other pictures, classes and filters.
 
-    The picture is grey with a bright square, which lies elsewhere for every row.
+    The picture is bluish noise with a bright square, which lies elsewhere for every row. Where pixels are equal a
+    maximum is reached more than once, and which of them a pooling layer's gradient goes to is not defined.
     """
-    picture = np.full((card.input_height, card.input_width, 3), 96, np.uint8)
+    noise = np.random.default_rng(row).integers(72, 88, (card.input_height, card.input_width, 1), np.uint8)
+    picture = noise + np.array([0, 16, 32], np.uint8)
     top, left = card.input_height // (4 + row), card.input_width // (4 + 2 * row)
-    picture[top : top + card.input_height // 3, left : left + card.input_width // 3] = 224
+    picture[top : top + card.input_height // 3, left : left + card.input_width // 3] += 128
     if signature == signatures.CLASSIFY_BYTES:
         encoded = io.BytesIO()
         Image.fromarray(picture).save(encoded, "JPEG")
@@ -127,7 +134,7 @@ def example_inputs(signature: str, card: ModelCard, row: int = 0) -> dict[str, n
     if signature.startswith("filter_patterns/"):
         return {signatures.FILTER_INDEX: np.array([row], np.int32)}
     inputs = {signatures.IMAGES: picture[np.newaxis]}
-    if signature.startswith(signatures.GRAD_CAM):
+    if signature.partition("/")[0] in (signatures.GRAD_CAM, signatures.CAM_METHODS, signatures.INTEGRATED_GRADIENTS):
         inputs[signatures.CLASS_INDEX] = np.array([signatures.PREDICTED_CLASS], np.int32)
         if card.positions:
             inputs[signatures.POSITION] = np.array([row % card.positions], np.int32)

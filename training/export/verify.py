@@ -1,19 +1,23 @@
 """Check a SavedModel before it is published: load it as TensorFlow Serving does and compare with Keras."""
 
+import math
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from fovea.v1.model_card_pb2 import ModelCard
+from scipy.integrate import trapezoid
 from scipy.special import softmax
 
 from serving.contract import card as cards
 from serving.contract import images, signatures
 from training.errors import FoveaError
+from training.export import integrated_gradients
 from training.export.functions import PATTERN_STEPS, Classifier, decode_and_resize
 from training.export.network import Network
 from training.export.savedmodel import endpoints, example_inputs
+from training.export.session import Arrays, Session
 
 PROBABILITY_TOLERANCE = 1e-5
 RELATIVE_TOLERANCE = 1e-3
@@ -25,35 +29,11 @@ PATTERN_GAIN = 0.5
 Rounding grows along the ascent, so two correct patterns need not look alike.
 """
 
-Arrays = dict[str, np.ndarray]
+_PATH_BATCH = 16
 
 
 class ExportError(FoveaError):
     """The SavedModel does not keep the contract; it must not be published."""
-
-
-class Session:
-    """A SavedModel in a session of its own, as TensorFlow Serving's session loader makes it."""
-
-    def __init__(self, folder: str):
-        self._graph = tf.Graph()
-        options = tf.compat.v1.ConfigProto()
-        # Every signature runs once here: rewriting the graph for speed would take longer than all of the runs.
-        options.graph_options.rewrite_options.disable_meta_optimizer = True
-        self._session = tf.compat.v1.Session(graph=self._graph, config=options)
-        with self._graph.as_default():
-            meta = tf.compat.v1.saved_model.loader.load(self._session, [tf.saved_model.SERVING], folder)
-        self.signatures = meta.signature_def
-
-    def run(self, name: str, inputs: Arrays) -> Arrays:
-        """Run a signature; inputs and outputs are named as in the signature."""
-        signature = self.signatures[name]
-        fetches = {key: info.name for key, info in signature.outputs.items()}
-        return self._session.run(fetches, {signature.inputs[key].name: value for key, value in inputs.items()})
-
-    def close(self) -> None:
-        """Free the session."""
-        self._session.close()
 
 
 def verify(folder: str, model: keras.Model, classifier: Classifier, card: ModelCard) -> None:
@@ -69,9 +49,11 @@ def verify(folder: str, model: keras.Model, classifier: Classifier, card: ModelC
         ExportError: a signature is missing, fails, breaks the batching rules or disagrees with Keras.
     """
     try:
-        session = Session(folder)
+        # Every signature runs once here: rewriting the graph for speed would take longer than all of the runs.
+        session = Session(folder, rewrite=False)
     except Exception as error:
         raise ExportError(f"the SavedModel does not load as TensorFlow Serving loads it: {error}") from error
+    reference = Reference(model, classifier.network, card)
     try:
         for endpoint in endpoints(classifier, card):
             if endpoint.name not in session.signatures:
@@ -85,7 +67,7 @@ def verify(folder: str, model: keras.Model, classifier: Classifier, card: ModelC
             if endpoint.name.startswith("filter_patterns/"):
                 _check_pattern(endpoint.name, classifier, outputs[signatures.PATTERNS])
             else:
-                expected = [_expected(endpoint.name, model, classifier, row, card) for row in rows]
+                expected = [reference.answer(endpoint.name, row) for row in rows]
                 _compare(endpoint.name, outputs, _concatenate(expected))
     finally:
         session.close()
@@ -105,7 +87,11 @@ def _check_batch(name: str, outputs: Arrays) -> None:
 def _compare(name: str, outputs: Arrays, expected: Arrays) -> None:
     """Compare a batch of two with what Keras computes for each row alone: rows must not influence each other."""
     for key, value in expected.items():
-        if not _close(key, outputs[key], value):
+        if key == signatures.CARD:
+            same = np.array_equal(outputs[key], value)
+        else:
+            same = _close(outputs[key], value, _tolerance(key, expected))
+        if not same:
             raise ExportError(f"{name}: output {key} differs from what Keras computes")
 
 
@@ -125,52 +111,86 @@ def _check_pattern(name: str, classifier: Classifier, patterns: np.ndarray) -> N
         )
 
 
-def _close(key: str, value: np.ndarray, expected: np.ndarray) -> bool:
-    if value.dtype == object or np.issubdtype(value.dtype, np.int32):
-        return bool(np.all(value == expected))
+def _close(value: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
     difference = np.abs(np.asarray(value, np.float64) - np.asarray(expected, np.float64))
-    if not np.isfinite(difference).all():
-        return False
+    return bool(np.isfinite(difference).all() and difference.max() <= tolerance)
+
+
+def _tolerance(key: str, expected: Arrays) -> float:
+    """Return the greatest difference allowed."""
     if key == signatures.PROBABILITIES:
-        return bool(difference.max() <= PROBABILITY_TOLERANCE)
-    return bool(difference.max() <= RELATIVE_TOLERANCE * max(np.abs(expected).max(), 1e-6))
+        return PROBABILITY_TOLERANCE
+    if key in (signatures.SCORE_CHANGE, signatures.COMPLETENESS_ERROR):
+        # Both are small differences of what the attributions add up from.
+        scale = np.abs(expected[signatures.ATTRIBUTIONS]).sum(axis=(1, 2, 3)).max()
+    else:
+        scale = np.abs(expected[key]).max()
+    return RELATIVE_TOLERANCE * max(scale, 1e-6)
 
 
-def _expected(name: str, model: keras.Model, classifier: Classifier, inputs: Arrays, card: ModelCard) -> Arrays:
-    """Compute what a signature should answer by other means than the signature's own function."""
-    network = classifier.network
-    if name == signatures.MODEL_CARD:
-        return {signatures.CARD: np.array([cards.to_json(card).encode()], object)}
-    if name == signatures.PREDICT:
-        return {signatures.PROBABILITIES: _probabilities(model, network, inputs[signatures.IMAGES], card)}
-    if name == signatures.CLASSIFY_BYTES:
-        return {signatures.PROBABILITIES: _probabilities(model, network, _resized_in_graph(inputs, card), card)}
-    kind, _, layer_name = name.partition("/")
-    layer = network.layers[layer_name or card.grad_cam_layer]
-    if kind == "activations":
-        pictures = tf.cast(inputs[signatures.IMAGES], tf.float32)
-        return {signatures.ACTIVATIONS: np.asarray(keras.Model(network.images, layer.output)(pictures, training=False))}
-    return {
-        signatures.PROBABILITIES: _probabilities(model, network, inputs[signatures.IMAGES], card),
-        signatures.HEATMAP: eager_grad_cam(
-            network, layer.name, inputs[signatures.IMAGES], inputs.get(signatures.POSITION)
-        ),
-    }
+class Reference:
+    """What Keras computes for one row at a time, by other means than the signatures' own functions."""
 
+    def __init__(self, model: keras.Model, network: Network, card: ModelCard):
+        """Take the Keras model, the same laid open, and the complete card."""
+        self._model = model
+        self._network = network
+        self._card = card
+        self._maps: dict[tuple[str, bytes], Arrays] = {}
 
-def _probabilities(model: keras.Model, network: Network, pictures: np.ndarray, card: ModelCard) -> np.ndarray:
-    """Compute probabilities at the card's temperature, from logits that are known to give the model's own at 1."""
-    inputs = tf.cast(pictures, tf.float32)
-    outputs = np.asarray(model(inputs, training=False))
-    own = np.concatenate([1 - outputs, outputs], axis=-1) if outputs.shape[-1] == 1 else outputs
-    if not card.temperature:
-        return own
-    logits = np.asarray(keras.Model(network.images, network.logits)(inputs, training=False), np.float64)
-    if network.is_sigmoid:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    if not _close(signatures.PROBABILITIES, softmax(logits, axis=-1), own):
-        raise ExportError("the logits do not give the probabilities that Keras computes")
-    return softmax(logits / card.temperature, axis=-1)
+    def answer(self, name: str, inputs: Arrays) -> Arrays:
+        """Compute what a signature other than those of filter patterns should answer.
+
+        Args:
+            name: the signature.
+            inputs: a batch of one, of the signature's inputs; the predicted class is explained.
+
+        Returns:
+            Outputs by name; not necessarily all.
+        """
+        if name == signatures.MODEL_CARD:
+            return {signatures.CARD: np.array([cards.to_json(self._card).encode()], object)}
+        if name == signatures.CLASSIFY_BYTES:
+            return self._probabilities(_resized_in_graph(inputs, self._card))
+        pictures = inputs[signatures.IMAGES]
+        kind, _, layer_name = name.partition("/")
+        layer_name = layer_name or self._card.grad_cam_layer
+        if kind == "activations":
+            output = self._network.layers[layer_name].output
+            values = keras.Model(self._network.images, output)(tf.cast(pictures, tf.float32), training=False)
+            return {signatures.ACTIVATIONS: np.asarray(values)}
+        answer = self._probabilities(pictures)
+        position = inputs.get(signatures.POSITION)
+        if kind == signatures.INTEGRATED_GRADIENTS:
+            return answer | eager_integrated_gradients(self._network, pictures, position)
+        if kind == signatures.GRAD_CAM:
+            return answer | {signatures.HEATMAP: self._eager_maps(layer_name, inputs)[signatures.GRAD_CAM]}
+        if kind == signatures.CAM_METHODS:
+            return answer | self._eager_maps(layer_name, inputs)
+        return answer
+
+    def _eager_maps(self, layer_name: str, inputs: Arrays) -> Arrays:
+        """Compute the maps that two signatures share once."""
+        pictures, position = inputs[signatures.IMAGES], inputs.get(signatures.POSITION)
+        key = layer_name, pictures.tobytes()
+        if key not in self._maps:
+            self._maps[key] = eager_maps(self._network, layer_name, pictures, position)
+        return self._maps[key]
+
+    def _probabilities(self, pictures: np.ndarray) -> Arrays:
+        """Compute probabilities at the card's temperature, from logits that are known to give the model's own at 1."""
+        inputs = tf.cast(pictures, tf.float32)
+        outputs = np.asarray(self._model(inputs, training=False))
+        own = np.concatenate([1 - outputs, outputs], axis=-1) if outputs.shape[-1] == 1 else outputs
+        if not self._card.temperature:
+            return {signatures.PROBABILITIES: own}
+        model = keras.Model(self._network.images, self._network.logits)
+        logits = np.asarray(model(inputs, training=False), np.float64)
+        if self._network.is_sigmoid:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+        if not _close(softmax(logits, axis=-1), own, PROBABILITY_TOLERANCE):
+            raise ExportError("the logits do not give the probabilities that Keras computes")
+        return {signatures.PROBABILITIES: softmax(logits / self._card.temperature, axis=-1)}
 
 
 def _resized_in_graph(inputs: Arrays, card: ModelCard) -> np.ndarray:
@@ -186,10 +206,8 @@ def _resized_in_graph(inputs: Arrays, card: ModelCard) -> np.ndarray:
     return in_graph[np.newaxis]
 
 
-def eager_grad_cam(
-    network: Network, layer_name: str, pictures: np.ndarray, position: np.ndarray | None = None
-) -> np.ndarray:
-    """Compute Grad-CAM of the predicted class with a gradient tape.
+def eager_maps(network: Network, layer_name: str, pictures: np.ndarray, position: np.ndarray | None = None) -> Arrays:
+    """Compute the class activation maps of the predicted class with a gradient tape, as the papers write them.
 
     Args:
         network: the classifier.
@@ -198,23 +216,61 @@ def eager_grad_cam(
         position: of the character to explain where texts are read, int [n].
 
     Returns:
-        The raw map, float32 [n,h,w].
+        Of every method the raw map, float64 [n,h,w].
     """
     model = keras.Model(network.images, [network.layers[layer_name].output, network.logits])
     inputs = tf.cast(pictures, tf.float32)
     with tf.GradientTape() as tape:
-        # The weights of a frozen base are not watched; without this nothing up to the maps would be recorded.
+        # The weights of a frozen base are not watched; without this nothing up to the features would be recorded.
         tape.watch(inputs)
-        maps, logits = model(inputs, training=False)
-        score = _predicted_score(network, logits, position)
-    gradient = tape.gradient(score, maps)
-    weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
-    return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1)).numpy()
+        outputs, logits = model(inputs, training=False)
+        score = tf.reduce_sum(tf.reduce_max(_class_scores(network, logits, position), axis=-1))
+    features, g = np.asarray(outputs, np.float64), np.asarray(tape.gradient(score, outputs), np.float64)
+    total = np.maximum(features.sum(axis=(1, 2), keepdims=True), 0)
+    alpha = np.divide(g**2, 2 * g**2 + total * g**3, out=np.zeros_like(g), where=g > 0)
+    weights = {
+        signatures.GRAD_CAM: g.mean(axis=(1, 2), keepdims=True),
+        signatures.HIRES_CAM: g,
+        signatures.GRAD_CAM_PP: (alpha * np.maximum(g, 0)).sum(axis=(1, 2), keepdims=True),
+        signatures.LAYER_CAM: np.maximum(g, 0),
+    }
+    return {name: np.maximum((weight * features).sum(axis=-1), 0) for name, weight in weights.items()}
 
 
-def _predicted_score(network: Network, logits: tf.Tensor, position: np.ndarray | None) -> tf.Tensor:
+def eager_integrated_gradients(network: Network, picture: np.ndarray, position: np.ndarray | None = None) -> Arrays:
+    """Compute integrated gradients of the predicted class with gradient tapes along the path.
+
+    Args:
+        network: the classifier.
+        picture: uint8 [1,h,w,3].
+        position: of the character to explain where texts are read, int [1].
+
+    Returns:
+        The outputs of the signature that are not probabilities or class.
+    """
+    model = keras.Model(network.images, network.logits)
+    shares = np.linspace(0, 1, integrated_gradients.STEPS + 1, dtype=np.float32)
+    chosen = np.argmax(_class_scores(network, model(tf.cast(picture, tf.float32), training=False), position))
+    gradients, scores = [], []
+    for some in np.array_split(shares, math.ceil(len(shares) / _PATH_BATCH)):
+        points = tf.constant(some[:, np.newaxis, np.newaxis, np.newaxis] * picture.astype(np.float32))
+        with tf.GradientTape() as tape:
+            tape.watch(points)
+            positions = None if position is None else np.repeat(position, len(some))
+            score = _class_scores(network, model(points, training=False), positions)[:, chosen]
+        gradients.append(np.asarray(tape.gradient(score, points), np.float64))
+        scores.append(np.asarray(score, np.float64))
+    attributions = picture * trapezoid(np.concatenate(gradients), shares, axis=0)
+    change = scores[-1][-1:] - scores[0][:1]
+    return {
+        signatures.ATTRIBUTIONS: attributions,
+        signatures.SCORE_CHANGE: change,
+        signatures.COMPLETENESS_ERROR: attributions.sum(axis=(1, 2, 3)) - change,
+    }
+
+
+def _class_scores(network: Network, logits: tf.Tensor, position: np.ndarray | None) -> tf.Tensor:
+    """Return the score of every class, [n,classes]; of texts, at each row's position."""
     if position is not None:
         logits = tf.stack([row[index] for row, index in zip(logits, position, strict=True)])
-    if network.is_sigmoid:
-        return tf.reduce_sum(tf.abs(logits))
-    return tf.reduce_sum(tf.reduce_max(logits, axis=-1))
+    return tf.concat([-logits, logits], axis=-1) if network.is_sigmoid else logits

@@ -44,9 +44,15 @@ def test_every_signature_agrees_with_keras(exported):
 def test_signatures_are_those_of_the_contract(exported):
     _, classifier, _, folder = exported
     network = classifier.network
-    expected = {"serving_default", "classify_bytes", "grad_cam", "model_card"}
+    expected = {
+        "serving_default", "classify_bytes", "grad_cam", "cam_methods", "integrated_gradients", "model_card",
+    }  # fmt: skip
     expected |= {f"activations/{name}" for name in network.layers}
-    expected |= {f"{kind}/{layer.name}" for layer in network.convolutions for kind in ("grad_cam", "filter_patterns")}
+    expected |= {
+        f"{kind}/{layer.name}"
+        for layer in network.convolutions
+        for kind in ("grad_cam", "cam_methods", "filter_patterns")
+    }
     session = Session(folder)
     assert set(session.signatures) - {"__saved_model_init_op"} == expected
     session.close()
