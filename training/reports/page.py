@@ -1,18 +1,13 @@
 """The page that shows runs side by side, in one file."""
 
-import io
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import keras
-import matplotlib
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
@@ -20,6 +15,7 @@ from sklearn.metrics import confusion_matrix
 
 from serving.contract import images
 from training.errors import FoveaError, reason
+from training.reports import html
 from training.reports.comparison import Group, differing_options, group_runs, notes, verdicts
 from training.reports.curves import accuracy_range, loss_range, show_epochs, smooth_phases
 from training.reports.evaluation import confusion_side, draw_confusion
@@ -29,25 +25,8 @@ from training.reports.samples import Sample, choose_samples, explain_samples
 
 Progress = Callable[[str, int, int], None]
 
-_COLOURS = (
-    "#3f7fbf",
-    "#d9722e",
-    "#3d9a50",
-    "#b8489b",
-    "#8a6fd1",
-    "#a38316",
-    "#2b9c9c",
-    "#c94f4f",
-    "#7d8794",
-    "#96683f",
-)
-"""Told from white as well as from black, and most of them from each other by those who see fewer colours."""
-
 _SIDE = 180
 """Longest side of a sample, in pixels."""
-
-_INK = "#010203"
-"""Stands for the colour of the page's text in a drawing."""
 
 _PANELS = (
     ("val_accuracy", "validation accuracy"),
@@ -98,7 +77,7 @@ def write_page(runs: Sequence[RunRecord], output: Path, progress: Progress | Non
         The notes and verdicts of the page.
     """
     groups = group_runs(runs)
-    colours = dict(zip((group.name for group in groups), cycle(_COLOURS), strict=False))
+    colours = dict(zip((group.name for group in groups), cycle(html.COLOURS), strict=False))
     names = run_names(runs)
     finished = [run for run in runs if run.is_finished]
     samples, no_samples = [], ""
@@ -108,20 +87,9 @@ def write_page(runs: Sequence[RunRecord], output: Path, progress: Progress | Non
         no_samples = str(error)
     remarks = notes(runs, groups)
     found = {split: verdicts(groups, split) for split in ("validation", "test")}
-    environment = Environment(
-        loader=PackageLoader("training.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "share": _share,
-        "accuracy": _accuracy,
-        "duration": _duration,
-        "mean": _mean,
-        "option": _option,
-        "address": _address,
-    }
-    page = environment.get_template("compare.html").render(
-        made=datetime.now(UTC),
+    page = html.render(
+        "compare.html",
+        {"accuracy": _accuracy, "duration": _duration, "mean": _mean, "option": _option},
         runs=runs,
         groups=groups,
         group_of={str(run.folder): group for group in groups for run in group.runs},
@@ -221,7 +189,7 @@ def _thumbnail(file: Path) -> Image.Image:
 
 def _draw_curves(groups: Sequence[Group], colours: dict[str, str], column: str, title: str) -> Markup:
     """Draw a measure of all runs over their epochs, raw and smoothed."""
-    with _ink():
+    with html.ink():
         figure = Figure(figsize=(5.4, 3.4), layout="constrained")
         axes = figure.subplots()
         drawn = [(group, run) for group in groups for run in group.runs if run.epochs]
@@ -238,7 +206,7 @@ def _draw_curves(groups: Sequence[Group], colours: dict[str, str], column: str, 
                 *(loss_range(*values) if "loss" in column else accuracy_range([v for curve in values for v in curve]))
             )
         axes.set_title(title, fontsize=11)
-        return _svg(figure, title)
+        return html.svg(figure, title)
 
 
 def _confusions(runs: Sequence[RunRecord]) -> Iterator[Confusion]:
@@ -250,36 +218,16 @@ def _confusions(runs: Sequence[RunRecord]) -> Iterator[Confusion]:
         names = run.class_names
         matrix = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(names)))
         side = confusion_side(len(names))
-        with _ink():
+        with html.ink():
             figure = Figure(figsize=(side + 0.9, side + 0.6), layout="constrained")
             draw_confusion(figure.subplots(), matrix, names)
-            drawing = _svg(figure, f"confusion matrix of {run.folder.name}")
+            drawing = html.svg(figure, f"confusion matrix of {run.folder.name}")
         classes = []
         for label, name in enumerate(names):
             right, count, called = matrix[label, label], int(matrix[label].sum()), int(matrix[:, label].sum())
             precision, recall = right / called if called else None, right / count if count else None
             classes.append(ClassFigures(name, precision, recall, count))
         yield Confusion(run, drawing, classes)
-
-
-def _ink() -> Any:
-    """Draw texts and lines in the colour that stands for the page's."""
-    parts = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
-    return matplotlib.rc_context(dict.fromkeys(parts, _INK) | {"svg.fonttype": "none", "svg.hashsalt": "fovea"})
-
-
-def _svg(figure: Figure, title: str) -> Markup:
-    """Return a drawing as an element of the page that takes the page's text colour."""
-    data = io.StringIO()
-    figure.savefig(data, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    drawing = data.getvalue()
-    drawing = drawing[drawing.index("<svg") :].replace(_INK, "currentColor")
-    return Markup(drawing.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(title), 1))
-
-
-def _share(value: float | None, digits: int = 1) -> str:
-    """Write a share in per cent."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def _accuracy(accuracy: Accuracy | None) -> str:
@@ -308,10 +256,3 @@ def _option(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value is None else str(value)
-
-
-def _address(picture: Image.Image) -> str:
-    """Return a picture as an address that holds it."""
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=88)
-    return f"data:image/jpeg;base64,{b64encode(data.getvalue()).decode()}"
