@@ -1,5 +1,6 @@
 """A model as a model server serves it, called over gRPC version by version."""
 
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any, Self
@@ -34,7 +35,12 @@ class RefusedError(FoveaError):
 
 
 class ServedModel:
-    """One model of a model server, to be used in a `with` block."""
+    """One model of the model servers behind a name, to be used in a `with` block.
+
+    A label that moves before a server has loaded the version makes that server refuse the whole configuration, for as
+    long as it reads both together. So what is waited for holds for all addresses of the name, as for the pods behind a
+    headless service; versions are compared on one of them.
+    """
 
     def __init__(self, server: str, model: str):
         """Open a channel.
@@ -42,74 +48,101 @@ class ServedModel:
         Args:
             server: gRPC address, host:port.
             model: name of the model.
+
+        Raises:
+            FoveaError: that is no address.
         """
+        self._host, _, self._port = server.removeprefix("dns:///").rpartition(":")
+        if not self._host or not self._port.isdigit():
+            raise FoveaError(f"{server!r} is no address of a model server: give host:port, such as localhost:8500")
         self.server = server
         self.model = model
-        unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.insecure_channel(server, options=unlimited)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._channels: dict[str, grpc.Channel] = {}
 
     def __enter__(self) -> Self:
         """Return the model."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Close the channels."""
+        for channel in self._channels.values():
+            channel.close()
 
     def wait_until_loaded(self, version: int, timeout_s: float = LOAD_TIMEOUT_S) -> None:
-        """Wait until the server answers for a version.
+        """Wait until every server answers for a version.
 
         Raises:
             FoveaError: the version failed to load, or did not within the time; the last reason is told.
         """
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = self.model
-        request.model_spec.version.value = version
-        state = get_model_status_pb2.ModelVersionStatus.State
-        reason = "it did not answer"
         deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                (status,) = self._models.GetModelStatus(request, timeout=5).model_version_status
-            except grpc.RpcError as error:
-                reason = error.details() or error.code().name
-            else:
-                if status.state == state.AVAILABLE:
-                    return
-                if status.state == state.END and status.status.error_code:
-                    raise FoveaError(
-                        f"version {version} of {self.model!r} failed to load: {status.status.error_message}"
-                    )
-                reason = f"it is in state {state.Name(status.state)}"
+        while reason := self._not_loaded(version):
             if time.monotonic() > deadline:
                 raise FoveaError(
-                    f"{self.server} did not load version {version} of {self.model!r} within {timeout_s:.0f} s: {reason}"
+                    f"version {version} of {self.model!r} was not loaded within {timeout_s:.0f} s: {reason}"
                 )
             time.sleep(_POLL_S)
 
     def wait_until_labelled(self, label: str, version: int, timeout_s: float = LOAD_TIMEOUT_S) -> None:
-        """Wait until a label leads to a version.
+        """Wait until a label leads to a version on every server.
 
         Raises:
             FoveaError: it does not within the time.
         """
         deadline = time.monotonic() + timeout_s
-        while self.version_behind(label) != version:
+        while address := self._elsewhere(label, version):
             if time.monotonic() > deadline:
                 raise FoveaError(
-                    f"the store's label {label} is on version {version} of {self.model!r}, but {self.server} did not "
+                    f"the store's label {label} is on version {version} of {self.model!r}, but {address} did not "
                     f"follow within {timeout_s:.0f} s; does it poll this store's models.config?"
                 )
             time.sleep(_POLL_S)
 
-    def version_behind(self, label: str) -> int | None:
-        """Ask which version answers for a label; None if none does."""
+    def _not_loaded(self, version: int) -> str | None:
+        """Say which server does not answer for a version, and why; None if all do."""
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = self.model
+        request.model_spec.version.value = version
+        state = get_model_status_pb2.ModelVersionStatus.State
         try:
-            return self._predict(signatures.MODEL_CARD, _card_query(), label=label).model_spec.version.value
-        except RefusedError:
-            return None
+            addresses = self._addresses()
+        except OSError as error:
+            return f"{self.server} is not known: {error.strerror}"
+        for address in addresses:
+            models = model_service_pb2_grpc.ModelServiceStub(self._channel(address))
+            try:
+                (status,) = models.GetModelStatus(request, timeout=5).model_version_status
+            except grpc.RpcError as error:
+                return f"{address}: {error.details() or error.code().name}"
+            if status.state == state.END and status.status.error_code:
+                raise FoveaError(
+                    f"version {version} of {self.model!r} failed to load at {address}: {status.status.error_message}"
+                )
+            if status.state != state.AVAILABLE:
+                return f"{address}: it is in state {state.Name(status.state)}"
+        return None
+
+    def _elsewhere(self, label: str, version: int) -> str | None:
+        """Return a server where a label does not lead to a version; None if it does on all."""
+        for address in self._addresses():
+            try:
+                answer = self._predict(signatures.MODEL_CARD, _card_query(), label=label, address=address)
+            except RefusedError:
+                return address
+            if answer.model_spec.version.value != version:
+                return address
+        return None
+
+    def _addresses(self) -> list[str]:
+        found = socket.getaddrinfo(self._host.strip("[]"), self._port, type=socket.SOCK_STREAM)
+        # A server that listens on IPv4 alone has an IPv6 name too, as localhost often does.
+        four = sorted({f"{at[0]}:{at[1]}" for family, *_, at in found if family == socket.AF_INET})
+        return four or sorted({f"[{at[0]}]:{at[1]}" for *_, at in found})
+
+    def _channel(self, address: str) -> grpc.Channel:
+        if address not in self._channels:
+            unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+            self._channels[address] = grpc.insecure_channel(address, options=unlimited)
+        return self._channels[address]
 
     def card(self, version: int) -> ModelCard:
         """Ask a version for its card.
@@ -148,7 +181,12 @@ class ServedModel:
         return values
 
     def _predict(
-        self, signature: str, inputs: Mapping[str, np.ndarray], version: int | None = None, label: str = ""
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        version: int | None = None,
+        label: str = "",
+        address: str = "",
     ) -> predict_pb2.PredictResponse:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self.model
@@ -165,12 +203,13 @@ class ServedModel:
             stop=stop_after_delay(RETRY_S),
             reraise=True,
         )
+        prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel(address or self.server))
         try:
-            return attempts(self._prediction.Predict, request, timeout=CALL_TIMEOUT_S)
+            return attempts(prediction.Predict, request, timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:
             said = error.details() or error.code().name
             if _is_passing(error):
-                raise FoveaError(f"{self.server} does not answer: {said}") from error
+                raise FoveaError(f"{address or self.server} does not answer: {said}") from error
             who = f"label {label}" if label else f"version {version}"
             raise RefusedError(f"{who} of {self.model!r} refuses {signature}: {said}") from error
 

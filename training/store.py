@@ -185,6 +185,14 @@ class Store:
             self._write_config(config, model)
         return version
 
+    def rollback_target(self, model: str) -> int | None:
+        """Return the version to which a rollback would return, which is listed all the while; None if there is none."""
+        undone: list[int] = []
+        for move in self.history():
+            if move.model == model and move.label == STABLE and move.before is not None:
+                undone = undone[:-1] if move.undoes else [*undone, move.before]
+        return undone[-1] if undone else None
+
     def rollback(self, model: str) -> int:
         """Return `stable` to the version before the last promotion that was not undone yet.
 
@@ -196,7 +204,7 @@ class Store:
         """
         with self._lock():
             self._check_version(model, None)
-            version = self._rollback_target(model)
+            version = self.rollback_target(model)
             if version is None:
                 raise FoveaError(f"model {model!r} has no earlier stable version to return to")
             config = self._read_config()
@@ -238,13 +246,6 @@ class Store:
             return []
         with gfile.GFile(path) as lines:
             return [LabelMove(**json.loads(line)) for line in lines]
-
-    def _rollback_target(self, model: str) -> int | None:
-        undone: list[int] = []
-        for move in self.history():
-            if move.model == model and move.label == STABLE and move.before is not None:
-                undone = undone[:-1] if move.undoes else [*undone, move.before]
-        return undone[-1] if undone else None
 
     def _move(
         self,
@@ -290,7 +291,7 @@ class Store:
         # A path without a label answers with the newest loaded version, which must not be a canary that was given up.
         if rejection is None or rejection.after is not None:
             served.add(newest)
-        if (target := self._rollback_target(model)) is not None:
+        if (target := self.rollback_target(model)) is not None:
             served.add(target)
         entry.model_version_policy.specific.versions[:] = sorted(served)
         self._write_text(CONFIG_FILE, text_format.MessageToString(config))

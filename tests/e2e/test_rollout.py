@@ -2,17 +2,20 @@
 
 import json
 import shutil
+import socket
 import threading
 import time
 from contextlib import contextmanager
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from tests import tiny_models
+from tests.gateways import Gateway
 from tests.model_servers import ModelServer, free_port, model_spec, predict_request, wait_until
 from training.cli import app
 from training.data.pictures import read_picture_set
@@ -81,6 +84,10 @@ class Line:
         spec = model_spec(self.model, label=label, signature_name="model_card")
         answer = self.server.prediction.Predict(predict_request(spec, {"query": [b""]}), timeout=30)
         return answer.model_spec.version.value
+
+    def run(self, command, *more):
+        done = CliRunner().invoke(app, [command, self.model, "--store", self.store.root, *more])
+        assert done.exit_code == 0, done.output
 
     def fovea(self, command, *more):
         where = ["--store", self.store.root, "--server", self.server.grpc_target, "--data", str(self._data)]
@@ -174,6 +181,71 @@ def test_good_canaries_are_promoted_and_bad_ones_given_up_without_a_failed_reque
     assert failures == []
 
 
+def test_the_loop_by_commands_under_load_through_the_gateway(line, tmp_path, encode):
+    picture = encode(np.full((40, 50, 3), (180, 30, 30), np.uint8))
+    paths = [f"/v1/models/{line.model}{label}:classify" for label in ("", "/labels/stable")]
+    answered, failed = {path: set() for path in paths}, []
+    stop = threading.Event()
+
+    def classify(path):
+        with httpx.Client(base_url=gateway.url, timeout=30) as http:
+            while not stop.is_set():
+                answer = http.post(path, content=picture, headers={"Content-Type": "image/png"})
+                if answer.status_code == 200:
+                    answered[path].add(answer.json()["model"]["version"])
+                else:
+                    failed.append(answer.text)
+                time.sleep(0.01)
+
+    with Gateway(tmp_path / "gateway", models=line.model, model_server_target=line.server.grpc_target) as gateway:
+        wait_until(lambda: gateway.http.get("/readyz").status_code == 200, 30, "the gateway is ready")
+        clients = [threading.Thread(target=classify, args=[path]) for path in paths * 2]
+        for client in clients:
+            client.start()
+        try:
+            line.publish("surer")
+            line.run("canary", "--server", line.server.grpc_target)
+            assert "would promote it" in line.fovea("compare-versions").output
+            line.run("promote", "--server", line.server.grpc_target)
+            wait_until(lambda: 2 in answered[paths[1]], 30, "stable answers by version 2")
+            line.run("rollback", "--server", line.server.grpc_target)
+            answered[paths[1]].discard(1)
+            wait_until(lambda: 1 in answered[paths[1]], 30, "stable answers by version 1 again")
+            line.publish("swapped")
+            assert line.fovea("rollout", "--yes").exit_code == 3
+            wait_until(lambda: not line.server.is_available(line.model, 3), 30, "version 3 is unloaded")
+            time.sleep(1.5)  # longer than the gateway remembers a version
+        finally:
+            stop.set()
+            for client in clients:
+                client.join()
+    assert failed == []
+    assert answered[paths[1]] == {1, 2}
+
+
+def test_a_label_waits_for_every_server_behind_the_name(line, tmp_path, monkeypatch):
+    flags = (
+        f"--model_config_file={line.store.config_path}",
+        "--model_config_file_poll_wait_seconds=4",
+        "--allow_version_labels_for_unavailable_models=true",
+    )
+    with ModelServer(tmp_path / "late.log", *flags) as late:
+        both = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.grpc_port))
+            for server in (line.server, late)
+        ]
+        monkeypatch.setattr("training.served.socket.getaddrinfo", lambda *_, **__: both)
+        line.publish()
+        line.run("promote", "--server", line.server.grpc_target)
+        spec = model_spec(line.model, label="stable", signature_name="model_card")
+        request = predict_request(spec, {"query": [b""]})
+
+        def follows():
+            return late.prediction.Predict(request, timeout=30).model_spec.version.value == 2
+
+        wait_until(follows, 20, "the late server follows")
+
+
 def test_a_rollout_that_was_broken_off_goes_on(line):
     line.publish()
 
@@ -239,6 +311,6 @@ def test_pictures_of_other_classes_are_refused(line, tmp_path):
 
 def test_a_server_that_is_not_there_is_told(line):
     line.publish()
-    with pytest.raises(FoveaError, match=r"did not load version 2 .* within 1 s"):
+    with pytest.raises(FoveaError, match=r"version 2 .* was not loaded within 1 s"):
         line.roll_out(server=f"127.0.0.1:{free_port()}", timeout_s=1)
     assert line.labels() == {"stable": 1}

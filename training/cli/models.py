@@ -97,21 +97,28 @@ def canary(
     typer.echo(f"{model}: version {chosen} is the canary")
 
 
-def rollback(model: ModelArgument, store: StoreOption) -> None:
+def rollback(model: ModelArgument, store: StoreOption, server: ServerOption = None) -> None:
     """Undo the last promotion of a model."""
-    typer.echo(f"{model}: version {open_store(store).rollback(model)} is stable again")
+    opened = open_store(store)
+    if server is not None and (target := opened.rollback_target(model)) is not None:
+        _wait(model, target, server)
+    typer.echo(f"{model}: version {opened.rollback(model)} is stable again")
 
 
 def _load(store: "Store", model: str, version: int, server: str | None) -> None:
     """See to it that the model server has loaded a version before a label moves to it."""
     listed = store.list_version(model, version)
     if server is not None:
-        from training.served import ServedModel
-
-        with ServedModel(server, model) as served:
-            served.wait_until_loaded(version)
+        _wait(model, version, server)
     elif not listed:
         raise FoveaError(
             f"version {version} of {model!r} was not served and is listed now; repeat this when the model server has "
             "loaded it, or name the server with --server to wait for it"
         )
+
+
+def _wait(model: str, version: int, server: str) -> None:
+    from training.served import ServedModel
+
+    with ServedModel(server, model) as served:
+        served.wait_until_loaded(version)
