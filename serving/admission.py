@@ -11,6 +11,11 @@ from serving.deadline import Deadline
 from serving.errors import DeadlineExceededError, OverloadedError
 
 
+def refusal() -> OverloadedError:
+    """Make the error of a request that is not taken on."""
+    return OverloadedError("the gateway has more to do than it takes on; try again later")
+
+
 class Admission:
     """Slots for work, and a bounded queue in front of them that is served in the order of arrival.
 
@@ -25,15 +30,20 @@ class Admission:
         # Each waits for a lock of its own, which whoever leaves opens: a slot passes to the eldest, and to nobody else.
         self._queue: deque[threading.Lock] = deque()
 
+    @property
+    def full(self) -> bool:
+        """Whether all slots are taken, and the queue is full."""
+        return not self._free and len(self._queue) >= self._max_queued
+
     def check(self) -> None:
         """Refuse now what would be refused anyway, before its body is read.
 
         Raises:
             OverloadedError: all slots are taken, and the queue is full.
         """
-        if not self._free and len(self._queue) >= self._max_queued:
+        if self.full:
             metrics.REJECTED_FULL.inc()
-            raise OverloadedError("the gateway has more to do than it takes on; try again later")
+            raise refusal()
 
     @contextmanager
     def slot(self, deadline: Deadline) -> Iterator[None]:

@@ -18,6 +18,7 @@ from serving.http.app import create_app
 from serving.inference import Vision
 from serving.rpc import Door
 from serving.settings import Settings
+from serving.shedding import Worker
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Gateway(BaseApplication):
         """Set gunicorn's configuration."""
         options: dict[str, Any] = {
             "bind": f"fd://{self._http_descriptor}",
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "workers": self._settings.workers,
             "threads": self._settings.door_threads,
             "keepalive": _KEEPALIVE_SECONDS,
@@ -88,6 +89,7 @@ class Gateway(BaseApplication):
 
     def _post_worker_init(self, worker: Any) -> None:
         address = f"{_bracketed(self._settings.host)}:{self._grpc_port}"
+        worker.admission = self._vision.admission
         self._door = Door(self._vision, self._settings, self._stopping, address)
 
         def drain(number: int, frame: object) -> None:

@@ -1,6 +1,7 @@
 """More requests than a gateway takes on, in front of a model server that stands still for a while."""
 
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -53,16 +54,40 @@ def test_what_is_accepted_is_finished_and_the_rest_refused_at_once(gateway, tiny
 
     assert classify().status_code == 200
     refused_before = _metric(gateway, 'fovea_requests_rejected_total{reason="full"}')
-    with ThreadPoolExecutor(IN_FLIGHT + QUEUED) as pool, grpc.insecure_channel(gateway.grpc_target) as channel:
+    with (
+        ThreadPoolExecutor(IN_FLIGHT + QUEUED) as pool,
+        httpx.Client(base_url=gateway.url) as kept,
+        grpc.insecure_channel(gateway.grpc_target) as channel,
+    ):
         with _standing_still(tiny_server):
             accepted = [pool.submit(classify) for _ in range(IN_FLIGHT + QUEUED)]
             wait_until(lambda: _metric(gateway, "fovea_requests_queued ") == QUEUED, 10, "a full queue")
 
-            for path, headers in ((CLASSIFY, PNG), ("/v2/models/tiny/infer", {})):
+            # Refused in the event loop, twice on one connection.
+            host, port = gateway.url.removeprefix("http://").split(":")
+            head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(corner)}\r\nX-Request-Id: mine\r\n\r\n"
+            with socket.create_connection((host, int(port)), timeout=5) as connection:
+                for _ in range(2):
+                    connection.sendall(head.encode() + corner)
+                    answer = connection.recv(65536)
+                    assert answer.startswith(b"HTTP/1.1 503 ")
+                    assert b"\r\nRetry-After: 1\r\n" in answer
+                    assert answer.endswith(b'"code":"OVERLOADED","request_id":"mine"}')
+            assert gateway.lines("overloaded")
+
+            # Refused by the application, unless they arrive as a whole.
+            for path, body, headers in (
+                (CLASSIFY, corner, PNG),
+                (CLASSIFY, bytes(1_000_000), PNG),
+                ("/v2/models/tiny/infer", corner, {}),
+                (CLASSIFY, iter([corner]), PNG),
+                (CLASSIFY, corner, {**PNG, "Connection": "close"}),
+            ):
                 started = time.monotonic()
-                answer = httpx.post(gateway.url + path, content=corner, headers=headers, timeout=5)
+                answer = kept.post(path, content=body, headers={**headers, "X-Request-Id": "mine"}, timeout=5)
                 assert time.monotonic() - started < 1
                 assert (answer.status_code, answer.json()["code"]) == (503, "OVERLOADED")
+                assert answer.json()["request_id"] == answer.headers["X-Request-Id"] == "mine"
                 assert int(answer.headers["Retry-After"]) >= 1
             request = pb.ClassifyRequest(model=pb.ModelRef(name="tiny", version=1), images=[corner])
             started = time.monotonic()
@@ -80,8 +105,9 @@ def test_what_is_accepted_is_finished_and_the_rest_refused_at_once(gateway, tiny
             check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
             assert check.status == health_pb2.HealthCheckResponse.SERVING
         labels = [future.result().json()["classifications"][0]["label"] for future in accepted]
-    assert labels == ["red"] * (IN_FLIGHT + QUEUED)
-    assert _metric(gateway, 'fovea_requests_rejected_total{reason="full"}') == refused_before + 3
+        assert labels == ["red"] * (IN_FLIGHT + QUEUED)
+        assert kept.post(CLASSIFY, content=corner, headers=PNG, timeout=30).status_code == 200
+    assert _metric(gateway, 'fovea_requests_rejected_total{reason="full"}') == refused_before + 8
     assert _metric(gateway, "fovea_requests_queued ") == 0
 
 
