@@ -101,6 +101,8 @@ class Store:
         except (OSError, tf.errors.OpError) as error:
             raise FoveaError(f"the store {self.root} is not writable: {reason(error)}") from error
         try:
+            if self._is_local:
+                self._check_renames(folder)
             yield folder
         finally:
             if gfile.exists(folder):
@@ -314,6 +316,20 @@ class Store:
             for name in files:
                 gfile.copy(f"{folder.rstrip('/')}/{name}", f"{copy}/{name}")
         gfile.rmtree(source)
+
+    def _check_renames(self, folder: str) -> None:
+        """Refuse a file system without the rename that publishing ends with, before hours of training are spent."""
+        os.makedirs(f"{folder}/written/variables")
+        with open(f"{folder}/written/variables/file", "w"):
+            pass
+        try:
+            os.rename(f"{folder}/written", f"{folder}/renamed")
+        except OSError as error:
+            raise FoveaError(
+                f"the store {self.root} is on a file system that does not rename folders, such as a mounted bucket "
+                f"({reason(error)}): publish into a store on a disk, and copy that; see docs/store.md"
+            ) from error
+        gfile.rmtree(f"{folder}/renamed")
 
     def _check_version(self, model: str, version: int | None) -> None:
         versions = self.versions(model)

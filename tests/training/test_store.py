@@ -1,5 +1,7 @@
 """The model store, on disk and on a file system that only `tf.io.gfile` knows."""
 
+import errno
+import os
 import uuid
 
 import pytest
@@ -135,3 +137,16 @@ def test_a_store_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FoveaError, match="is not writable"), Store(tmp_path / "file").staging("cats"):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EMFILE])
+def test_a_file_system_that_does_not_rename_folders_is_refused_at_once(tmp_path, monkeypatch, number):
+    """As Mountpoint for S3 and gcsfuse without a limit for it answer."""
+
+    def rename(source, target):
+        raise OSError(number, os.strerror(number), source, None, target)
+
+    monkeypatch.setattr("training.store.os.rename", rename)
+    with pytest.raises(FoveaError, match="does not rename folders"), Store(tmp_path / "store").staging("cats"):
+        pass
+    assert list((tmp_path / "store" / ".staging").iterdir()) == []
