@@ -88,7 +88,9 @@ class Classifier:
 
         return function
 
-    def filter_patterns(self, layer: OpenLayer, steps: int = PATTERN_STEPS) -> Callable[[tf.Tensor], Tensors]:
+    def filter_patterns(
+        self, layer: OpenLayer, steps: int | tf.Tensor = PATTERN_STEPS
+    ) -> Callable[[tf.Tensor], Tensors]:
         """Return the pictures that a convolution's filters respond to most, as a function of filter indices.
 
         Gradient ascent on the filter's mean activation, from one grey noise for all filters, each step's

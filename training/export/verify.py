@@ -99,10 +99,8 @@ def _check_pattern(name: str, classifier: Classifier, patterns: np.ndarray) -> N
     """Compare how strongly filter 0 responds to its pattern, to Keras's own, and to the noise that both began from."""
     layer = classifier.network.layers[name.partition("/")[2]]
     response = keras.Model(classifier.network.images, layer.output)
-    own, noise = (
-        tf.function(classifier.filter_patterns(layer, steps), autograph=False)(tf.constant([0]))[signatures.PATTERNS]
-        for steps in (PATTERN_STEPS, 0)
-    )
+    ascend = tf.function(lambda index, steps: classifier.filter_patterns(layer, steps)(index), autograph=False)
+    own, noise = (ascend(tf.constant([0]), tf.constant(steps))[signatures.PATTERNS] for steps in (PATTERN_STEPS, 0))
     pictures = np.concatenate([patterns[:1], own, noise]).astype(np.float32)
     served, expected, start = np.asarray(response(pictures, training=False))[..., 0].mean(axis=(1, 2))
     if served - start < PATTERN_GAIN * (expected - start) - RELATIVE_TOLERANCE * abs(start):
