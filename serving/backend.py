@@ -78,9 +78,11 @@ class ModelServer:
                 ("grpc.enable_retries", 1),
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 5_000),
+                # A server that returns, perhaps at another address, is to be found again within two seconds.
                 ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 2_000),
-                ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+                ("grpc.min_reconnect_backoff_ms", 1_000),
+                ("grpc.max_reconnect_backoff_ms", 1_000),
+                ("grpc.dns_min_time_between_resolutions_ms", 1_000),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_receive_message_length", max_answer_bytes),
                 ("grpc.enable_http_proxy", 0),

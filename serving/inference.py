@@ -38,6 +38,7 @@ from serving.errors import (
     EmptyBodyError,
     FoveaError,
     InvalidArgumentError,
+    ModelServerBusyError,
     ModelServerError,
     NoInstancesError,
     NotAnImageError,
@@ -338,6 +339,9 @@ class Vision:
         for name in self._settings.models:
             try:
                 self._catalog.resolve(ModelRef(name), deadline)
+                found[name] = "OK"
+            except ModelServerBusyError:
+                # It answers. Not ready under load, the gateways would leave all of it to the last one that is.
                 found[name] = "OK"
             except FoveaError as error:
                 found[name] = error.code

@@ -20,7 +20,7 @@ from fovea.v1 import vision_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.gateways import Gateway
-from tests.model_servers import ModelServer, free_port, wait_until
+from tests.model_servers import free_port
 
 CLASSIFY = "/v1/models/tiny/versions/1:classify"
 PNG = {"Content-Type": "image/png"}
@@ -225,23 +225,6 @@ def test_several_workers_answer_and_sum_up_their_metrics(tiny_server, tmp_path, 
         (line,) = [line for line in text.splitlines() if line.startswith("fovea_requests_total") and "classify" in line]
         assert line.endswith(" 20.0")
     assert gateway.process.returncode == 0
-
-
-@pytest.mark.slow
-def test_a_model_server_that_comes_back_is_found_again(tiny_store, tmp_path, corner):
-    flags = ("--model_name=tiny", f"--model_base_path={tiny_store / 'cautious'}")
-    server = ModelServer(tmp_path / "server.log", *flags)
-    settings = {"models": "tiny", "model_server_target": server.grpc_target}
-    with Gateway(tmp_path / "log", **settings) as gateway:
-
-        def status() -> int:
-            return gateway.http.post(CLASSIFY, content=corner, headers=PNG).status_code
-
-        assert status() == 503
-        for _ in range(2):
-            with server:
-                wait_until(lambda: status() == 200, 5, "an answer after the start of the model server")
-            assert status() == 503
 
 
 def _fail_to_start(**variables: str) -> str:
