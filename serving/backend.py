@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -70,10 +70,18 @@ class VersionState(NamedTuple):
 class ModelServer:
     """One channel to the model server; safe to use from many threads, to be made after a fork."""
 
-    def __init__(self, target: str, max_answer_bytes: int) -> None:
-        self._channel = grpc.insecure_channel(
+    def __init__(self, target: str, max_answer_bytes: int, authorities: bytes | None = None) -> None:
+        """Open the channel.
+
+        Args:
+            target: gRPC target.
+            max_answer_bytes: the largest answer that is taken.
+            authorities: certificates, in PEM, that prove the server; None: the connection is not encrypted.
+        """
+        self._channel = _channel(
             target,
-            options=[
+            authorities,
+            [
                 ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
                 ("grpc.enable_retries", 1),
                 ("grpc.keepalive_time_ms", 30_000),
@@ -160,6 +168,12 @@ class ModelServer:
         return json_format.MessageToDict(
             signature_map, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
+
+
+def _channel(target: str, authorities: bytes | None, options: Sequence[tuple[str, Any]]) -> grpc.Channel:
+    if authorities is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(authorities), options)
 
 
 def _call(method: Callable[..., Any], request: object, deadline: Deadline) -> Any:

@@ -29,7 +29,7 @@ class IdleClientFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether to keep a record."""
-        return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+        return not (record.exc_info and isinstance(record.exc_info[1], (BlockingIOError, TimeoutError)))
 
 
 def config(level: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
-from serving import rendering, rpc_v2
+from serving import rendering, rpc_v2, tls
 from serving.access import Access, current, request_id
 from serving.answers import (
     Attribution,
@@ -288,7 +288,11 @@ class Door:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, rpc_v2.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self._server.add_insecure_port(address)
+        certificate = tls.certificate(settings.tls_cert_file, settings.tls_key_file)
+        if certificate is None:
+            self._server.add_insecure_port(address)
+        else:
+            self._server.add_secure_port(address, certificate.grpc_credentials())
         self._server.start()
 
     def not_ready(self) -> None:

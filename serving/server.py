@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import struct
 import threading
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from prometheus_client import multiprocess
 
-from serving import logs
+from serving import logs, tls
 from serving.backend import ModelServer
 from serving.http.app import create_app
 from serving.inference import Vision
@@ -36,6 +37,8 @@ class Gateway(BaseApplication):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = threading.Event()
+        self._certificate = tls.certificate(settings.tls_cert_file, settings.tls_key_file)
+        self._socket_class = tls.impatient(settings.client_idle_s)
         listener = _listen(settings)
         self._http_port = listener.getsockname()[1]
         # gunicorn makes a socket of its own of the descriptor and closes this one.
@@ -65,14 +68,31 @@ class Gateway(BaseApplication):
             "worker_exit": self._worker_exit,
             "child_exit": self._child_exit,
         }
+        if self._certificate is not None:
+            # The files say that connections are encrypted; with what, is asked for each anew.
+            options |= {
+                "certfile": str(self._settings.tls_cert_file),
+                "keyfile": str(self._settings.tls_key_file),
+                "ssl_context": self._tls_context,
+            }
         for name, value in options.items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:
         """Make a worker's application; runs after the fork, which no gRPC channel survives."""
-        server = ModelServer(self._settings.model_server_target, self._settings.max_answer_bytes)
+        server = ModelServer(
+            self._settings.model_server_target,
+            self._settings.max_answer_bytes,
+            tls.authorities(self._settings.model_server_ca_file),
+        )
         self._vision = Vision(server, self._settings)
         return create_app(self._vision, self._settings, self._stopping)
+
+    def _tls_context(self, config: Any, default: Any) -> ssl.SSLContext:
+        assert self._certificate is not None
+        context = self._certificate.context()
+        context.sslsocket_class = self._socket_class
+        return context
 
     def _when_ready(self, arbiter: Any) -> None:
         log.info(

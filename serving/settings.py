@@ -1,6 +1,7 @@
 """The gateway's settings: environment variables that begin with FOVEA_."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ import cmap
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from serving import api_keys
+from serving import api_keys, tls
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a model name or a version label may look like."""
@@ -33,6 +34,14 @@ class Settings(BaseSettings):
         pattern=r"^\S+$",
         description="gRPC target of the model server, as host:port or dns:///host:port.",
     )
+    model_server_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates, in PEM, that prove the model server; without, it is asked in plain.",
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="Certificate with its chain, in PEM, for REST and gRPC; read again when it changes."
+    )
+    tls_key_file: Path | None = Field(default=None, description="The certificate's key, in PEM, without a password.")
     api_keys: CommaSeparated = Field(
         default=[],
         repr=False,
@@ -145,10 +154,21 @@ def read() -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         got = f" (got {first['input']!r})" if field.repr else ""
         raise ValueError(f"{name} is wrong: {reason[:1].lower()}{reason[1:]}{got}") from None
-    try:
-        api_keys.ApiKeys(settings.api_keys, settings.api_keys_file)
-    except OSError as error:
-        raise ValueError(f"FOVEA_API_KEYS_FILE is wrong: {error.filename}: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"FOVEA_API_KEYS_FILE is wrong: {error}") from None
+    _check_files(settings)
     return settings
+
+
+def _check_files(settings: Settings) -> None:
+    """Refuse files that cannot be used before anything listens."""
+    checks: dict[str, Callable[[], object]] = {
+        "API_KEYS_FILE": lambda: api_keys.ApiKeys(settings.api_keys, settings.api_keys_file),
+        "TLS_CERT_FILE": lambda: tls.certificate(settings.tls_cert_file, settings.tls_key_file),
+        "MODEL_SERVER_CA_FILE": lambda: tls.authorities(settings.model_server_ca_file),
+    }
+    for name, check in checks.items():
+        try:
+            check()
+        except OSError as error:
+            raise ValueError(f"FOVEA_{name} is wrong: {error.filename}: {error.strerror}") from None
+        except ValueError as error:
+            raise ValueError(f"FOVEA_{name} is wrong: {error}") from None

@@ -15,14 +15,16 @@ from concurrent.futures import Future
 from typing import Any
 
 import orjson
-from gunicorn.workers.gthread import ThreadWorker
 
 from serving import metrics
 from serving.access import request_id
 from serving.admission import Admission, refusal
+from serving.http import headers
+from serving.worker import PatientWorker
 
 log = logging.getLogger(__name__)
 
+_HEADERS = "".join(f"{name}: {value}\r\n" for name, value in headers.ALWAYS.items())
 _HEAD_BYTES = 8192
 # All that works on pictures; what describes models and the process is answered.
 _WORK = re.compile(rb"(?:POST|PUT) /v[12]/models/\S+ HTTP/1\.1\r\n")
@@ -32,8 +34,8 @@ _REQUEST_ID = re.compile(rb"\r\nX-Request-Id: *(\S+) *(?=\r\n)", re.I)
 _SPECIAL = re.compile(rb"\r\n(?:Transfer-Encoding|Expect|Upgrade|Connection: *(?!keep-alive *\r\n))", re.I)
 
 
-class Worker(ThreadWorker):
-    """Answers as gunicorn's own does, and refuses in its event loop what there is no room for.
+class Worker(PatientWorker):
+    """Answers as its base does, and refuses in its event loop what there is no room for.
 
     That is what `admission` would refuse, and what would wait for a thread. It refuses there what is
     plain and has arrived as a whole; the rest takes the usual way, at whose end the application
@@ -102,7 +104,7 @@ def _answer(sock: socket.socket, size: int, identity: str) -> bool:
     error = refusal()
     body = orjson.dumps({"error": str(error), "code": error.code, "request_id": identity})
     answer = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+        f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n{_HEADERS}"
         f"Retry-After: 1\r\nX-Request-Id: {identity}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
     try:

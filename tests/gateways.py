@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -49,20 +50,22 @@ class Gateway:
     def wait_until_alive(self, timeout_s: float = 30.0) -> None:
         """Wait until /healthz answers, and open `http`, a client."""
         deadline = time.monotonic() + timeout_s
+        certificate = self._environment.get("FOVEA_TLS_CERT_FILE")
+        scheme, verify = ("https", ssl.create_default_context(cafile=certificate)) if certificate else ("http", True)
         while True:
             listening = self.lines("listening")
             if listening:
-                self.url = f"http://127.0.0.1:{listening[0]['http_port']}"
+                self.url = f"{scheme}://127.0.0.1:{listening[0]['http_port']}"
                 self.grpc_target = f"127.0.0.1:{listening[0]['grpc_port']}"
                 try:
-                    httpx.get(f"{self.url}/healthz", timeout=timeout_s)
+                    httpx.get(f"{self.url}/healthz", timeout=timeout_s, verify=verify)
                     break
                 except httpx.TransportError:
                     pass
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the gateway did not start:\n{self.log.read_text()}")
             time.sleep(0.02)
-        self.http = httpx.Client(base_url=self.url, timeout=timeout_s)
+        self.http = httpx.Client(base_url=self.url, timeout=timeout_s, verify=verify)
 
     def lines(self, message: str) -> list[dict[str, Any]]:
         """Return the log's lines with a message."""

@@ -15,7 +15,7 @@ from serving.access import Access, request_id
 from serving.api_keys import ApiKeys
 from serving.deadline import Deadline
 from serving.errors import BrokenBodyError, InvalidArgumentError
-from serving.http import bodies, errors, routes, schemas, v2
+from serving.http import bodies, errors, headers, routes, schemas, v2
 from serving.inference import Vision
 from serving.settings import Settings
 
@@ -108,7 +108,7 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
         if request.method in ("POST", "PUT") and response.status_code >= 400 and g.access.code != BrokenBodyError.code:
             bodies.discard(request)
         response.headers["X-Request-Id"] = g.access.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        headers.add(response, encrypted=settings.tls_cert_file is not None)
         g.access.finish(response.status_code, response.content_length or 0)
         return response
 

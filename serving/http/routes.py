@@ -17,15 +17,12 @@ from serving.answers import Attribution, E, Explanations, HeatMap, LayerActivati
 from serving.catalog import ModelStatus
 from serving.contract import card as model_card
 from serving.errors import InvalidArgumentError, ModelNotReadyError, OnePictureOnlyError
-from serving.http import bodies, errors, schemas
+from serving.http import bodies, errors, headers, schemas
 from serving.http.negotiation import HTML, JSON, NPZ, PNG, choose
 from serving.inference import Picture, Vision
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "page"
-
-# The page's own files, and pictures that it holds in memory.
-_PAGE_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
 _PREFIXES: tuple[tuple[str, type[schemas.ModelPath]], ...] = (
     ("/v1/models/<name:model>", schemas.ModelPath),
     ("/v1/models/<name:model>/versions/<name:version>", schemas.VersionPath),
@@ -326,7 +323,7 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         """Show the web page to browsers; tell everyone else that the process is alive (KServe V1)."""
         if choose(request.accept_mimetypes, [JSON, HTML]) == HTML and (PAGE / "index.html").is_file():
             response = send_from_directory(PAGE, "index.html")
-            response.headers["Content-Security-Policy"] = _PAGE_POLICY
+            headers.allow_page(response)
             return response
         return jsonify(status="alive")
 
