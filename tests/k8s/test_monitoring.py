@@ -59,6 +59,11 @@ def _dashboard_queries():
     return [target["expr"] for panel in _dashboard()["panels"] for target in panel.get("targets", [])]
 
 
+def _runbook_queries():
+    blocks = re.findall(r"^```promql\n(.*?)^```", (REPOSITORY / "docs/runbook.md").read_text(), re.M | re.S)
+    return [line for block in blocks for line in block.splitlines()]
+
+
 def _gateway_metrics() -> set[str]:
     assert metrics.REQUESTS
     return {
@@ -138,11 +143,14 @@ def test_alerts_lead_to_the_runbook():
 
 
 def test_the_runbook_has_every_alert():
-    page = REPOSITORY / "docs/runbook.md"
-    if not page.exists():
-        pytest.skip("docs/runbook.md is still to come")
-    headings = {heading.strip().lower() for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.M)}
-    assert {rule["alert"].lower() for rule in _rules() if "alert" in rule} <= headings
+    headings = re.findall(r"^## (Fovea\w+)$", (REPOSITORY / "docs/runbook.md").read_text(), re.M)
+    assert sorted(headings) == sorted(rule["alert"] for rule in _rules() if "alert" in rule)
+
+
+def test_the_runbook_asks_for_metrics_that_exist():
+    asked = {name for query in _runbook_queries() for name in _metrics(query)}
+    assert {"fovea_requests_total", "fovea:stage_duration_seconds:p95_5m"} <= asked
+    assert asked <= _existing()
 
 
 def test_dashboard_is_whole():
@@ -211,10 +219,10 @@ def test_promtool_takes_the_rules(rules_file):
 
 
 @needs_promtool
-def test_promtool_takes_the_dashboards_queries(tmp_path):
+def test_promtool_takes_the_queries_of_dashboard_and_runbook(tmp_path):
     rules = [
         {"record": f"query:{index}", "expr": query.replace("$namespace", "fovea")}
-        for index, query in enumerate(_dashboard_queries())
+        for index, query in enumerate(_dashboard_queries() + _runbook_queries())
     ]
     file = tmp_path / "queries.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
