@@ -1,9 +1,11 @@
-"""The gateway's settings: environment variables that begin with FOVEA_."""
+"""The gateway's settings: environment variables that begin with FOVEA_, and a file for those that are not set there."""
 
+import os
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cmap
 from pydantic import Field, ValidationError, field_validator
@@ -13,6 +15,9 @@ from serving import api_keys, tls
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a model name or a version label may look like."""
+
+FILE_VARIABLE = "FOVEA_SETTINGS_FILE"
+"""The variable that names a TOML file of settings, by their names in lower case and without FOVEA_."""
 
 MIB = 1024 * 1024
 # Probes, metrics, descriptions, refusals, and clients that still send.
@@ -139,16 +144,19 @@ class Settings(BaseSettings):
 
 
 def read() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment, and from the file that it names.
 
     Raises:
         ValueError: one sentence about the first setting that is missing or wrong.
     """
+    values = _read_file()
     try:
-        settings = Settings()  # type: ignore[call-arg]  # from the environment
+        settings = Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name, field = f"FOVEA_{str(first['loc'][0]).upper()}", Settings.model_fields[str(first["loc"][0])]
+        location = str(first["loc"][0])
+        field = Settings.model_fields[location]
+        name = f"{location} in {os.environ[FILE_VARIABLE]}" if location in values else f"FOVEA_{location.upper()}"
         if first["type"] == "missing":
             raise ValueError(f"{name} is not set: {field.description}") from None
         reason = first["msg"].removeprefix("Value error, ")
@@ -156,6 +164,24 @@ def read() -> Settings:
         raise ValueError(f"{name} is wrong: {reason[:1].lower()}{reason[1:]}{got}") from None
     _check_files(settings)
     return settings
+
+
+def _read_file() -> dict[str, Any]:
+    """Return the settings of the file, without those that the environment sets."""
+    path = os.environ.get(FILE_VARIABLE)
+    if not path:
+        return {}
+    try:
+        values = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise ValueError(f"{FILE_VARIABLE} is wrong: {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{FILE_VARIABLE} is wrong: {path} is not TOML: {error}") from None
+    for name in values:
+        if name not in Settings.model_fields:
+            raise ValueError(f"{FILE_VARIABLE} is wrong: there is no setting {name!r}, which {path} sets")
+    set_already = {name.upper() for name in os.environ}
+    return {name: value for name, value in values.items() if f"FOVEA_{name.upper()}" not in set_already}
 
 
 def _check_files(settings: Settings) -> None:

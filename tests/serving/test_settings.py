@@ -63,6 +63,40 @@ def test_a_wrong_file_of_keys_is_one_sentence(monkeypatch, tmp_path, content, se
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_gives_what_the_environment_does_not(monkeypatch, tmp_path):
+    file = tmp_path / "fovea.toml"
+    file.write_text('models = ["pets", "digits"]\nlabels = "stable, canary"\nworkers = 2\ndeadline_s = 5\n')
+    read = _read(monkeypatch, SETTINGS_FILE=str(file), WORKERS="3")
+    assert (read.models, read.labels, read.workers, read.deadline_s) == (
+        ["pets", "digits"],
+        ["stable", "canary"],
+        3,
+        5.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "FOVEA_SETTINGS_FILE is wrong: {file}: No such file or directory"),
+        (b"models = [", "FOVEA_SETTINGS_FILE is wrong: {file} is not TOML: "),
+        (b"\xff", "FOVEA_SETTINGS_FILE is wrong: {file} is not TOML: "),
+        (b"threads = 8", "FOVEA_SETTINGS_FILE is wrong: there is no setting 'threads', which {file} sets"),
+        (b"models = 'a'\nworkers = 0", "workers in {file} is wrong: input should be greater than or equal to 1"),
+        (b"models = 5", "models in {file} is wrong: input should be a valid list (got 5)"),
+        (b"workers = 1", "FOVEA_MODELS is not set: "),
+    ],
+)
+def test_a_wrong_file_of_settings_is_one_sentence(monkeypatch, tmp_path, content, sentence):
+    file = tmp_path / "fovea.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is wrong|is not set") as caught:
+        _read(monkeypatch, SETTINGS_FILE=str(file))
+    assert str(caught.value).startswith(sentence.format(file=file))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_key_given_in_place_of_its_hash_is_not_repeated(monkeypatch):
     with pytest.raises(ValueError, match="FOVEA_API_KEYS is wrong: entry 1 is not NAME:SHA-256") as caught:
         _read(monkeypatch, MODELS="a", API_KEYS="fovea_secret")
