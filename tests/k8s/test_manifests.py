@@ -35,6 +35,7 @@ COMPONENTS = {
     "train-workers": ["store-pvc", "training-volumes"],
     "trainer-sidecar": ["store-pvc", "training-volumes"],
     "training-volumes": ["store-pvc"],
+    "upload": ["store-pvc", "training-volumes", "network-policies"],
 }
 
 pytestmark = pytest.mark.skipif(kubectl() is None, reason="kubectl is missing; make setup installs it")
@@ -119,8 +120,9 @@ def test_recipes_exist():
     assert trained <= set(RECIPES)
 
 
-def test_the_gateway_answers_for_the_models_that_the_laptop_trains():
-    objects = render(K8S / "overlays/laptop")
+@pytest.mark.parametrize("overlay", ["laptop", "gpu"])
+def test_the_gateway_answers_for_the_models_that_the_overlay_trains(overlay):
+    objects = render(K8S / "overlays" / overlay)
     gateway = next(pod for pod in pods(objects) if pod.app == "gateway")
     assert set(policy.settings_of(gateway, objects).models) == policy.recipes(objects)
 
