@@ -67,7 +67,7 @@ lock: $(READY) ## resolve requirements/*.lock afresh from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK) -o requirements/dev.lock
 	$(BIN)/uv pip compile pyproject.toml --extra train $(LOCK) -c requirements/dev.lock -o requirements/train.lock
 	$(BIN)/uv pip compile pyproject.toml requirements/gpu.in --extra train $(LOCK) -c requirements/dev.lock -o requirements/train-gpu.lock
-	$(BIN)/uv pip compile pyproject.toml --excludes requirements/serve.excludes $(LOCK) -c requirements/dev.lock -o requirements/serve.lock
+	$(BIN)/uv pip compile pyproject.toml --extra otel --excludes requirements/serve.excludes $(LOCK) -c requirements/dev.lock -o requirements/serve.lock
 	$(BIN)/uv pip compile requirements/checkov.in $(LOCK) -o requirements/checkov.lock
 	$(BIN)/uv pip compile requirements/clients.in $(LOCK) -o requirements/clients.lock
 LOCK := --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
