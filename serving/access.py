@@ -55,7 +55,7 @@ class Access:
         """Count and log the request."""
         seconds = time.perf_counter() - self._started
         metrics.IN_FLIGHT.dec()
-        metrics.REQUESTS.labels(self.route, self.model, self.code).inc()
+        metrics.REQUESTS.labels(self.route, self.model, self.version or "", self.code).inc()
         metrics.LATENCY.labels(self.route).observe(seconds)
         if self.api_key is not None:
             metrics.API_KEY_REQUESTS.labels(self.api_key, self.code).inc()

@@ -337,14 +337,17 @@ class Vision:
         """
         found, deadline = {}, Deadline(READY_SECONDS)
         for name in self._settings.models:
+            version = 0
             try:
-                self._catalog.resolve(ModelRef(name), deadline)
+                version = self._catalog.resolve(ModelRef(name), deadline).version
                 found[name] = "OK"
             except ModelServerBusyError:
                 # It answers. Not ready under load, the gateways would leave all of it to the last one that is.
                 found[name] = "OK"
             except FoveaError as error:
                 found[name] = error.code
+            metrics.MODEL_READY.labels(name).set(found[name] == "OK")
+            metrics.MODEL_VERSION.labels(name).set(version)
         return found
 
     def _work(self, ref: ModelRef, deadline: Deadline, work: Callable[[Served], T]) -> T:
@@ -362,7 +365,9 @@ class Vision:
     def _probabilities(self, served: Served, images: Sequence[Picture], deadline: Deadline) -> np.ndarray:
         pixels, _ = self._decode(images, served.card, deadline)
         outputs = self._run(served, signatures.PREDICT, {signatures.IMAGES: pixels}, deadline)
-        return _output(outputs, signatures.PROBABILITIES, _shape(served.card, len(pixels)))
+        probabilities = _output(outputs, signatures.PROBABILITIES, _shape(served.card, len(pixels)))
+        _count(served, probabilities)
+        return probabilities
 
     def _explain(
         self, served: Served, signature: str, images: Sequence[Picture], asked: Targets, deadline: Deadline
@@ -421,6 +426,9 @@ class Vision:
                 picture = self._open(image, position if len(images) > 1 else None)
                 batch[position] = pictures.resize(picture, card.input_height, card.input_width)
             sizes.append(picture.size)
+            metrics.PICTURE_PIXELS.observe(picture.width * picture.height)
+            if isinstance(image, bytes):
+                metrics.PICTURE_BYTES.observe(len(image))
         return batch, sizes
 
     def _open(self, image: Picture, position: int | None) -> Image.Image:
@@ -510,6 +518,16 @@ def _decide(probabilities: np.ndarray, card: ModelCard) -> int:
     if len(probabilities) == 2 and card.decision_threshold > 0:
         return int(probabilities[1] >= card.decision_threshold)
     return int(probabilities.argmax())
+
+
+def _count(served: Served, probabilities: np.ndarray) -> None:
+    """Note which classes were answered, and how sure the model was; of texts for each character."""
+    card, version = served.card, served.version
+    confidence = metrics.CONFIDENCE.labels(served.name, version)
+    for row in probabilities.reshape(-1, len(card.class_names)):
+        index = int(row.argmax()) if card.positions else _decide(row, card)
+        metrics.PREDICTIONS.labels(served.name, version, card.class_names[index]).inc()
+        confidence.observe(float(row[index]))
 
 
 def _classification(probabilities: np.ndarray, card: ModelCard, top_k: int) -> Classification:

@@ -1,4 +1,7 @@
-"""Prometheus metrics of the gateway. Label values come from fixed sets, never from a request."""
+"""Prometheus metrics of the gateway.
+
+Label values come from fixed sets or from the models that are served, never from a request.
+"""
 
 import os
 from importlib import metadata
@@ -6,12 +9,13 @@ from importlib import metadata
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+_MODEL = ["model", "version"]
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 REQUESTS = Counter(
     "fovea_requests",
-    "Requests answered, by route template or RPC, model and outcome code.",
-    ["route", "model", "code"],
+    "Requests answered, by route template or RPC, model, version that answered (empty: none) and outcome code.",
+    ["route", *_MODEL, "code"],
 )
 API_KEY_REQUESTS = Counter(
     "fovea_api_key_requests",
@@ -36,6 +40,39 @@ _REJECTED = Counter(
     "fovea_requests_rejected",
     "Requests refused for overload: the queue was full, or their time ended in it (late).",
     ["reason"],
+)
+PICTURE_BYTES = Histogram(
+    "fovea_picture_bytes",
+    "Size of the encoded pictures that were decoded.",
+    buckets=[2**power for power in range(10, 25, 2)],
+)
+PICTURE_PIXELS = Histogram(
+    "fovea_picture_pixels",
+    "Pixels of the pictures that were decoded.",
+    buckets=[2**power for power in range(10, 27, 2)],
+)
+PREDICTIONS = Counter(
+    "fovea_predictions",
+    "Pictures, or characters of texts, by the class that was answered for them.",
+    [*_MODEL, "class"],
+)
+CONFIDENCE = Histogram(
+    "fovea_prediction_confidence",
+    "Probability of the class that was answered.",
+    _MODEL,
+    buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+)
+MODEL_READY = Gauge(
+    "fovea_model_ready",
+    "Whether the model server answered for a model when it was last asked, which every probe and scrape does.",
+    ["model"],
+    multiprocess_mode="mostrecent",
+)
+MODEL_VERSION = Gauge(
+    "fovea_model_version",
+    "The version that answers for a model where none is named; 0: none.",
+    ["model"],
+    multiprocess_mode="mostrecent",
 )
 _BUILD = Gauge(
     "fovea_build_info", "Always 1; the version is in the label.", ["version"], multiprocess_mode="mostrecent"

@@ -86,7 +86,7 @@ class Worker(PatientWorker):
 
     def _note(self) -> None:
         metrics.REJECTED_FULL.inc()
-        metrics.REQUESTS.labels("unread", "", refusal().code).inc()
+        metrics.REQUESTS.labels("unread", "", "", refusal().code).inc()
         self._refused += 1
         now = time.monotonic()
         if now - self._told >= 1:

@@ -7,7 +7,9 @@ from urllib.parse import unquote
 
 import pytest
 import typer
+from prometheus_client.metrics import MetricWrapperBase
 
+from serving import metrics
 from serving.http import errors as http_errors
 from serving.rpc import STATUS as GRPC_STATUS
 from serving.settings import Settings
@@ -65,6 +67,18 @@ def test_settings_are_listed_with_their_defaults():
         default = "" if field.is_required() or field.default is None else field.default
         expected[name.upper()] = ",".join(default) if isinstance(default, list) else str(default)
     assert dict(rows) == expected
+
+
+def test_metrics_are_listed_with_their_labels():
+    names = r"`(\w+)`"
+    rows = re.findall(r"^\| (`fovea_\w+`[^|]*)\|([^|]*)\|", (REPOSITORY / "docs/api.md").read_text(), re.M)
+    listed = {name: set(re.findall(names, labels)) for first, labels in rows for name in re.findall(names, first)}
+    expected = {
+        metric._name + ("_total" if metric._type == "counter" else ""): set(metric._labelnames)
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase) and not metric._labelvalues
+    }
+    assert listed == expected
 
 
 def test_errors_are_listed_with_their_status():

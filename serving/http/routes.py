@@ -310,7 +310,8 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         "/metrics", tags=[_OPERATION], responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
     )
     def expose_metrics() -> Response:
-        """Return the metrics for Prometheus."""
+        """Return the metrics for Prometheus; asks the model server for every model, as readiness does."""
+        vision.readiness()
         return Response(metrics.expose(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/openapi.json", doc_ui=False)

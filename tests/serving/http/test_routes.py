@@ -304,8 +304,8 @@ class TestOperation:
         client.get("/v1/models/nobody")
         text = client.get("/metrics").get_data(as_text=True)
         route = "/v1/models/<name:model>/versions/<name:version>:classify"
-        assert f'fovea_requests_total{{code="OK",model="tiny",route="{route}"}}' in text
-        assert 'code="UNKNOWN_MODEL",model="unknown",route="/v1/models/<name:model>"' in text
+        assert f'fovea_requests_total{{code="OK",model="tiny",route="{route}",version="1"}}' in text
+        assert 'code="UNKNOWN_MODEL",model="unknown",route="/v1/models/<name:model>",version=""' in text
         assert "nobody" not in text
         for stage in ("decode", "model_server", "render"):
             assert f'fovea_stage_duration_seconds_count{{stage="{stage}"}}' in text
