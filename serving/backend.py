@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 import numpy as np
@@ -65,6 +65,21 @@ class VersionState(NamedTuple):
     state: str
     error_code: str
     error_message: str
+
+
+class Backend(Protocol):
+    """What the core asks of a model server; `ModelServer` says what the calls do and raise."""
+
+    def predict(
+        self, spec: wire.ModelSpec, signature: str, inputs: Mapping[str, np.ndarray], deadline: Deadline
+    ) -> Answer:
+        """Run a signature."""
+
+    def status(self, name: str, deadline: Deadline) -> list[VersionState]:
+        """Return the state of all versions of a model."""
+
+    def signatures(self, name: str, version: int, deadline: Deadline) -> dict[str, object]:
+        """Return the signatures of a version."""
 
 
 class ModelServer:

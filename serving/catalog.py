@@ -9,7 +9,7 @@ import numpy as np
 from fovea.v1.model_card_pb2 import ModelCard
 
 from serving import wire
-from serving.backend import ModelServer, RefusedError, ServableNotFoundError, VersionState
+from serving.backend import Backend, RefusedError, ServableNotFoundError, VersionState
 from serving.contract import card as model_card
 from serving.contract import signatures
 from serving.deadline import Deadline
@@ -62,7 +62,7 @@ class ModelStatus:
 class Catalog:
     """Asks the model server what it serves, and remembers: a version for a moment, a card for good."""
 
-    def __init__(self, server: ModelServer, settings: Settings) -> None:
+    def __init__(self, server: Backend, settings: Settings) -> None:
         self._server = server
         self._settings = settings
         self._versions: dict[ModelRef, tuple[float, int]] = {}

@@ -28,7 +28,7 @@ from serving.answers import (
     ServedModel,
     Text,
 )
-from serving.backend import ModelServer, RefusedError
+from serving.backend import Backend, RefusedError
 from serving.catalog import Catalog, ModelRef, ModelStatus, Served, model_spec
 from serving.contract import images as pictures
 from serving.contract import signatures
@@ -72,7 +72,7 @@ class Vision:
     model server that is away, busy or late.
     """
 
-    def __init__(self, server: ModelServer, settings: Settings) -> None:
+    def __init__(self, server: Backend, settings: Settings) -> None:
         self._server = server
         self._settings = settings
         self._catalog = Catalog(server, settings)
@@ -320,6 +320,10 @@ class Vision:
     def describe(self, ref: ModelRef, deadline: Deadline) -> ModelStatus:
         """Describe a model."""
         return self._catalog.status(ref, deadline)
+
+    def card(self, ref: ModelRef, deadline: Deadline) -> ModelCard:
+        """Return the card of the version that a reference stands for."""
+        return self._catalog.resolve(ref, deadline).card
 
     def signatures(self, ref: ModelRef, deadline: Deadline) -> tuple[Served, dict[str, object]]:
         """Return a version and its signatures as TensorFlow Serving's REST API writes them."""

@@ -40,9 +40,9 @@ def _files(package: str, without: tuple[str, ...] = ()) -> list[Path]:
     ]
 
 
-def test_training_imports_of_serving_only_the_contract():
+def test_training_imports_of_serving_only_the_contract_and_the_answers_without_a_server():
     def forbidden(name):
-        return name[0] == "serving" and name[:2] != ["serving", "contract"]
+        return name[0] == "serving" and name[1] not in ("contract", "offline")
 
     assert _violations(_files("training"), forbidden) == []
 
@@ -54,6 +54,11 @@ def test_serving_never_imports_training():
 def test_the_gateway_never_imports_tensorflow():
     files = _files("serving", without=("serving/model_server", "serving/wire.py"))
     assert _violations(files, lambda name: name[0] in (*RUNTIME, MESSAGES)) == []
+
+
+def test_the_gateway_never_imports_what_needs_tensorflow():
+    files = _files("serving", without=("serving/model_server", "serving/offline.py"))
+    assert _violations(files, lambda name: name[:2] in (["serving", "model_server"], ["serving", "offline"])) == []
 
 
 def test_wire_imports_messages_only():

@@ -22,6 +22,13 @@ def type_name(dtype: tf.DType) -> str:
     return _TYPE_NAMES.get(dtype, dtype.name)
 
 
+def as_written() -> tf.compat.v1.ConfigProto:
+    """Return a configuration that leaves graphs as they are: to rewrite one takes longer than a single call."""
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return config
+
+
 class Servable:
     """A model version ready to answer; any number of threads may call it at once.
 

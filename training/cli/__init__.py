@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from training.cli import compare, data, demo, models, rollout, train, watch
+from training.cli import compare, data, demo, explain, models, rollout, train, watch
 from training.cli.console import console
 from training.errors import FoveaError, WorkerLostError
 
@@ -22,6 +22,8 @@ for command in (
     train.publish,
     train.pretrain,
     compare.compare,
+    explain.explain,
+    explain.evaluate_explanations,
     models.models,
     models.promote,
     models.canary,

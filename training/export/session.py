@@ -32,6 +32,29 @@ class Session:
         fetches = {key: info.name for key, info in signature.outputs.items()}
         return self._session.run(fetches, {signature.inputs[key].name: value for key, value in inputs.items()})
 
+    def shuffle_variables(self, random: np.random.Generator) -> None:
+        """Put the values of every variable that a model computes with into another order."""
+        handles = [node for node in self._graph.get_operations() if node.type == "VarHandleOp"]
+        with self._graph.as_default():
+            checks = [tf.raw_ops.VarIsInitializedOp(resource=node.outputs[0]) for node in handles]
+        # A SavedModel also names variables that no signature uses.
+        handles = [node for node, used in zip(handles, self._session.run(checks), strict=True) if used]
+        # One call for all reads and one for all assignments: after every change of the graph the session prepares
+        # all of it anew.
+        with self._graph.as_default():
+            reads = [
+                tf.raw_ops.ReadVariableOp(resource=node.outputs[0], dtype=tf.as_dtype(node.get_attr("dtype")))
+                for node in handles
+            ]
+            feeds = [tf.compat.v1.placeholder(read.dtype) for read in reads]
+            writes = [
+                tf.raw_ops.AssignVariableOp(resource=node.outputs[0], value=feed)
+                for node, feed in zip(handles, feeds, strict=True)
+            ]
+        values = self._session.run(reads)
+        shuffled = [random.permuted(value.ravel()).reshape(value.shape) for value in values]
+        self._session.run(writes, dict(zip(feeds, shuffled, strict=True)))
+
     def close(self) -> None:
         """Free the session."""
         self._session.close()

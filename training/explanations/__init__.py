@@ -1,0 +1,1 @@
+"""Explanations without a server: drawn for one picture, and judged on many."""
