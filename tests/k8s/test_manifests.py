@@ -1,6 +1,11 @@
 """Everything in k8s/ renders, keeps its schemas, and keeps the policy."""
 
+import copy
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -139,7 +144,21 @@ def test_kserve_runs_the_pods_of_the_base():
             f"containerName: {pod.app}", "containerName: kserve-container"
         )
         expected = expected.replace(f"  name: {pod.app}\n  ports", "  name: kserve-container\n  ports")
-        assert yaml.safe_load(expected) == pod.spec
+        spec = copy.deepcopy(pod.spec)
+        if pod.app == "gateway":
+            del spec["containers"][0]["command"]
+        assert yaml.safe_load(expected) == spec
+
+
+def test_flags_that_kserve_adds_do_not_keep_the_gateway_from_starting():
+    pod = next(pod for pod in pods(render(K8S / "overlays/kserve")) if pod.app == "gateway")
+    added = ["--model_name", "fovea", "--predictor_host", "fovea-predictor.fovea", "--http_port", "8080"]
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [*pod.spec["containers"][0]["command"], *added], env=environment, capture_output=True, text=True, timeout=60
+    )
+    # It got as far as its settings.
+    assert "FOVEA_MODELS is not set" in done.stderr
 
 
 def test_unknown_kinds_are_errors():
