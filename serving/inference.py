@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from fovea.v1.model_card_pb2 import Layer, ModelCard
-from PIL import Image
 
 from serving import metrics, rendering, targets
 from serving.admission import Admission
@@ -30,18 +29,16 @@ from serving.answers import (
 )
 from serving.backend import Backend, RefusedError
 from serving.catalog import Catalog, ModelRef, ModelStatus, Served, model_spec
-from serving.contract import images as pictures
 from serving.contract import signatures
 from serving.deadline import Deadline
+from serving.decoding import Decoder, Picture
 from serving.errors import (
     AnswerTooLargeError,
-    EmptyBodyError,
     FoveaError,
     InvalidArgumentError,
     ModelServerBusyError,
     ModelServerError,
     NoInstancesError,
-    NotAnImageError,
     TooManyPicturesError,
     TooManyPixelsError,
 )
@@ -58,8 +55,6 @@ STRONGEST = 10
 """How many channels the summary of a layer lists."""
 
 T = TypeVar("T")
-Picture = bytes | np.ndarray
-"""An encoded picture, or its RGB pixels as uint8 [h, w, 3]."""
 
 
 class Vision:
@@ -75,6 +70,7 @@ class Vision:
     def __init__(self, server: Backend, settings: Settings) -> None:
         self._server = server
         self._settings = settings
+        self._decoder = Decoder(settings)
         self._catalog = Catalog(server, settings)
         self.admission = Admission(settings.max_in_flight, settings.max_queued)
         self._patterns = PatternCache(settings.pattern_cache_bytes)
@@ -209,8 +205,12 @@ class Vision:
         if not 0 <= alpha <= 1:
             raise InvalidArgumentError("alpha must lie between 0 and 1")
         rendering.palette(name := colormap or self._settings.colormap, 256)
-        picture = self._open(image, 0)
-        with metrics.RENDER.time():
+        with self._decoder.whole(image, Deadline(self._settings.deadline_s)) as picture, metrics.RENDER.time():
+            if picture.width * picture.height * len(rows) > self._settings.max_pixels:
+                raise TooManyPixelsError(
+                    f"{len(rows)} explanations of a picture of {picture.width} x {picture.height} pixels side by side "
+                    f"have more than {self._settings.max_pixels} pixels; ask for fewer classes or methods"
+                )
             panels = []
             for row in rows:
                 attribution = isinstance(row, Attribution)
@@ -425,28 +425,14 @@ class Vision:
         batch = np.empty((len(images), card.input_height, card.input_width, 3), np.uint8)
         sizes = []
         for position, image in enumerate(images):
-            deadline.remaining()
-            with metrics.DECODE.time():
-                picture = self._open(image, position if len(images) > 1 else None)
-                batch[position] = pictures.resize(picture, card.input_height, card.input_width)
-            sizes.append(picture.size)
-            metrics.PICTURE_PIXELS.observe(picture.width * picture.height)
+            batch[position], size = self._decoder.resized(
+                image, card.input_height, card.input_width, position if len(images) > 1 else None, deadline
+            )
+            sizes.append(size)
+            metrics.PICTURE_PIXELS.observe(math.prod(size))
             if isinstance(image, bytes):
                 metrics.PICTURE_BYTES.observe(len(image))
         return batch, sizes
-
-    def _open(self, image: Picture, position: int | None) -> Image.Image:
-        where = "" if position is None else f"picture {position}: "
-        if isinstance(image, np.ndarray):
-            return Image.fromarray(image)
-        if not image:
-            raise EmptyBodyError(f"{where}the picture has zero bytes")
-        try:
-            return pictures.decode(image, self._settings.max_pixels)
-        except pictures.TooManyPixelsError as error:
-            raise TooManyPixelsError(f"{where}{error}") from error
-        except pictures.UndecodableImageError as error:
-            raise NotAnImageError(f"{where}{error}") from error
 
     def _check_answer(self, layers: Iterable[Layer], count: int, channels: Sequence[int], values: bool) -> None:
         """Refuse before computing what would not fit into one answer."""

@@ -18,6 +18,7 @@ from serving.answers import ServedModel
 from serving.catalog import ModelRef, ModelStatus
 from serving.contract.signatures import IMAGE_BYTES, IMAGES, PROBABILITIES
 from serving.deadline import Deadline
+from serving.decoding import Picture
 from serving.errors import (
     BadTensorError,
     DeadlineExceededError,
@@ -30,7 +31,7 @@ from serving.errors import (
     TooManyPixelsError,
     UnknownVersionError,
 )
-from serving.inference import READY_SECONDS, Picture, Vision
+from serving.inference import READY_SECONDS, Vision
 from serving.settings import Settings
 
 SERVER: Final[dict[str, Any]] = {

@@ -14,6 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from serving.admission import Admission
 from serving.deadline import Deadline
+from serving.decoding import Picture
 from serving.errors import (
     BadBase64Error,
     BadJsonError,
@@ -26,7 +27,6 @@ from serving.errors import (
     UnsupportedMediaTypeError,
     WrongFieldError,
 )
-from serving.inference import Picture
 from serving.settings import Settings
 
 FIELD = "file"

@@ -16,10 +16,11 @@ from serving import metrics, rendering
 from serving.answers import Attribution, E, Explanations, HeatMap, LayerActivations, ServedModel
 from serving.catalog import ModelStatus
 from serving.contract import card as model_card
+from serving.decoding import Picture
 from serving.errors import InvalidArgumentError, ModelNotReadyError, OnePictureOnlyError
 from serving.http import bodies, errors, headers, schemas
 from serving.http.negotiation import HTML, JSON, NPZ, PNG, choose
-from serving.inference import Picture, Vision
+from serving.inference import Vision
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "page"
