@@ -9,7 +9,17 @@ const PARTS = [
   [".answer", ["classify"]],
   [".look", ["explain"]],
   [".activations", ["activations"]],
+  [".filters", ["filters"]],
 ];
+const METHODS = [
+  ["grad_cam", "Grad-CAM"],
+  ["hires_cam", "HiResCAM"],
+  ["grad_cam_pp", "Grad-CAM++"],
+  ["layer_cam", "LayerCAM"],
+];
+const INTEGRATED_GRADIENTS = ["integrated_gradients", "Integrated gradients"];
+/** Filters of a layer that are drawn at a time: they take seconds when they are drawn first. */
+const FILTERS_SHOWN = 16;
 
 const byId = (id) => document.getElementById(id);
 const cards = [];
@@ -125,10 +135,11 @@ function whereabouts({ left, top, right, bottom }, width, height) {
 
 function describeMap({ label, layer, peak, box, width, height, position }) {
   const what = position === undefined ? `“${label}”` : `“${label}” as character ${position + 1}`;
-  if (peak <= 0 || !box) return `Nothing in the picture speaks for ${what} at ${layer}.`;
+  const place = layer ? `at ${layer}` : "by integrated gradients";
+  if (peak <= 0 || !box) return `Nothing in the picture speaks for ${what} ${place}.`;
   const share = ((box.right - box.left) * (box.bottom - box.top)) / (width * height);
   const where = share >= SPREAD_SHARE ? "is spread over the picture" : `lies ${whereabouts(box, width, height)} of the picture`;
-  return `What speaks for ${what} at ${layer} ${where}: the box covers ${percent(share, 0)} of it.`;
+  return `What speaks for ${what} ${place} ${where}: the box covers ${percent(share, 0)} of it.`;
 }
 
 function drawBox(svg, box, width, height) {
@@ -148,7 +159,8 @@ class Card {
   #running = new Map();
   #errors = new Map();
   #model;
-  #drawn = null;
+  /** What the grids of activations and of filters show. */
+  #drawn = {};
 
   constructor(model) {
     this.root = byId("card").content.firstElementChild.cloneNode(true);
@@ -157,12 +169,19 @@ class Card {
     name.textContent = model.name;
     name.id = `model-${model.name}`;
     this.root.setAttribute("aria-labelledby", name.id);
-    this.#find(".layer").addEventListener("change", () => this.explain());
-    this.#find(".class").addEventListener("change", () => this.explain());
-    this.#find(".position").addEventListener("change", () => this.explain());
-    this.#find(".activation-layer").addEventListener("change", () => this.activations());
+    for (const chooser of [".method", ".layer", ".class", ".position"]) {
+      this.#find(chooser).addEventListener("change", () => this.explain());
+    }
+    this.#find(".activation-layer").addEventListener("change", () => this.#chooseChannels());
+    this.#find(".channel").addEventListener("input", () => this.#nameChannel());
+    this.#find(".channel").addEventListener("change", () => this.activations());
     this.#find(".activations").addEventListener("toggle", () => this.activations());
-    this.#find(".enlarge").addEventListener("click", () => enlarge(this.#find(".enlarge img"), model.name));
+    this.#find(".filter-layer").addEventListener("change", () => this.#chooseFilters());
+    this.#find(".filter-range").addEventListener("change", () => this.filters());
+    this.#find(".filters").addEventListener("toggle", () => this.filters());
+    for (const button of this.root.querySelectorAll(".enlarge")) {
+      button.addEventListener("click", () => enlarge(button.querySelector("img"), model.name));
+    }
     this.describe();
   }
 
@@ -239,6 +258,10 @@ class Card {
       this.#showErrors();
       return;
     }
+    this.#drawn = {};
+    const carried = layers.some((layer) => layer.cam_methods) ? METHODS : METHODS.slice(0, last ? 1 : 0);
+    const methods = this.#model.integrated_gradients ? [...carried, INTEGRATED_GRADIENTS] : carried;
+    fill(this.#find(".method"), methods, methods[0]?.[0]);
     fill(this.#find(".layer"), layerOptions(layers.filter((layer) => layer.grad_cam)), last);
     fill(this.#find(".class"), [["", "the predicted one"], ...this.#model.classes.map((name) => [name, name])], "");
     const numbers = Array.from({ length: this.#model.positions ?? 0 }, (_, index) => [String(index), String(index + 1)]);
@@ -246,6 +269,11 @@ class Card {
     this.#find(".of-text").hidden = !numbers.length;
     const shown = layers.filter((layer) => layer.activations);
     fill(this.#find(".activation-layer"), layerOptions(shown), shown[0]?.name);
+    this.#chooseChannels();
+    const drawable = layers.filter((layer) => layer.filter_patterns);
+    fill(this.#find(".filter-layer"), layerOptions(drawable), drawable.at(-1)?.name);
+    this.#find(".filters").hidden = !drawable.length;
+    this.#chooseFilters();
     this.#run("describe", async (signal) => {
       const { model_card: card } = await ask(`${this.#path}/metadata`, { signal });
       this.#showFacts(card);
@@ -290,14 +318,14 @@ class Card {
 
   /** Begin anew with the picture that was chosen. */
   show() {
-    this.#drawn = null;
+    delete this.#drawn.activations;
     if (!this.#model.ready) return;
     for (const task of ["classify", "explain", "activations"]) this.#stop(task);
     for (const part of [".answer", ".look"]) this.#find(part).hidden = false;
     this.#find(".activations").hidden = !this.#model.layers.some((layer) => layer.activations);
-    this.#find(".choosers").hidden = !this.#model.layers.some((layer) => layer.grad_cam);
-    this.#find("figcaption").textContent = "";
-    this.#find(".grid").hidden = true;
+    this.#find(".look .choosers").hidden = !this.#find(".method").options.length;
+    this.#find(".look figcaption").textContent = "";
+    this.#find(".activations .grid").hidden = true;
     this.#clearMap();
     this.#find(".class").value = "";
     const original = this.#find(".original");
@@ -346,16 +374,23 @@ class Card {
 
   explain() {
     if (!picture) return;
-    if (!this.#find(".layer").value) {
-      this.#find("figcaption").textContent = "This model has no convolution, so there is no heat map of it.";
+    const method = this.#find(".method").value;
+    if (!method) {
+      this.#find(".look figcaption").textContent = "This model was exported without explanations, so there is no heat map of it.";
       return;
     }
     const { file } = picture;
-    const query = new URLSearchParams({ layer: this.#find(".layer").value });
+    const query = new URLSearchParams();
+    const atInput = method === INTEGRATED_GRADIENTS[0];
+    this.#find(".layer").disabled = atInput;
+    if (!atInput) {
+      query.set("method", method);
+      query.set("layer", this.#find(".layer").value);
+    }
     if (this.#find(".class").value) query.set("class", this.#find(".class").value);
     if (this.#find(".position").value) query.set("position", this.#find(".position").value);
     return this.#run("explain", async (signal) => {
-      const path = `${this.#path}/explain/grad-cam?${query}`;
+      const path = `${this.#path}/explain/${atInput ? "attributions" : "grad-cam"}?${query}`;
       try {
         // At full strength; the page itself lays it over the picture, at the strength of the slider.
         const [{ explanations: [map] }, overlay] = await Promise.all([
@@ -366,7 +401,7 @@ class Card {
       } catch (error) {
         if (!signal.aborted) {
           this.#clearMap();
-          this.#find("figcaption").textContent = "";
+          this.#find(".look figcaption").textContent = "";
         }
         throw error;
       }
@@ -377,7 +412,7 @@ class Card {
     const overlay = this.#find(".overlay");
     if (map.peak > 0) {
       await showBlob(overlay, blob, signal);
-      overlay.alt = `Heat map for ${map.label} at ${map.layer}`;
+      overlay.alt = `Heat map for ${map.label} ${map.layer ? `at ${map.layer}` : "at the input"}`;
     } else {
       overlay.hidden = true;
     }
@@ -385,30 +420,89 @@ class Card {
     stage.hidden = false;
     stage.style.setProperty("--ratio", map.width / map.height);
     drawBox(this.#find(".box"), map.box, map.width, map.height);
-    this.#find("figcaption").textContent = describeMap(map);
+    this.#find(".look figcaption").textContent = describeMap(map);
+  }
+
+  #layer(name) {
+    return this.#model.layers.find((layer) => layer.name === name);
+  }
+
+  /** Let any channel of the chosen layer be looked at; all side by side at first. */
+  #chooseChannels() {
+    const layer = this.#layer(this.#find(".activation-layer").value);
+    this.#find(".channel").max = layer?.channels ?? 0;
+    this.#find(".channel").value = 0;
+    this.#nameChannel();
+    this.activations();
+  }
+
+  #nameChannel() {
+    const number = Number(this.#find(".channel").value);
+    this.#find(".channel-name").textContent = number ? String(number - 1) : "all";
   }
 
   activations() {
-    const section = this.#find(".activations");
-    const name = this.#find(".activation-layer").value;
-    if (!picture || !name || !section.open || this.#drawn === name) return;
+    const layer = this.#layer(this.#find(".activation-layer").value);
+    if (!picture || !layer) return;
     const { file } = picture;
-    this.#drawn = name;
-    return this.#run("activations", async (signal) => {
-      const grid = this.#find(".grid");
+    const channel = Number(this.#find(".channel").value) - 1;
+    const query = new URLSearchParams({ layer: layer.name });
+    const summary = `${this.#path}/explain/activations?${query}`;
+    if (channel >= 0) query.set("channels", channel);
+    const path = `${this.#path}/explain/activations?${query}`;
+    return this.#grid("activations", path, file, async (signal) => {
+      const { pictures: [{ layers: [found] }] } = await ask(summary, { file, signal });
+      const what = channel < 0 ? `${layer.channels} channels of ${layer.name}, side by side` : `channel ${channel} of ${layer.name}`;
+      const size = `${layer.height} × ${layer.width}`;
+      const shown = channel < 0 ? `${layer.channels} channels of ${size}, each scaled on its own` : `Channel ${channel}, ${size}`;
+      const silent = found.silent_channels === 1 ? "1 channel is" : `${found.silent_channels} channels are`;
+      return [what, `${shown}. Of the layer ${percent(found.sparsity, 0)} is zero; ${silent} silent. Choose the picture to enlarge it.`];
+    });
+  }
+
+  /** Offer the filters of the chosen layer in groups that take a few seconds each. */
+  #chooseFilters() {
+    const layer = this.#layer(this.#find(".filter-layer").value);
+    const groups = [];
+    for (let first = 0; first < (layer?.channels ?? 0); first += FILTERS_SHOWN) {
+      const last = Math.min(first + FILTERS_SHOWN, layer.channels) - 1;
+      groups.push([`${first}-${last}`, first === last ? String(first) : `${first} to ${last}`]);
+    }
+    this.#find(".filter-range").replaceChildren(...groups.map(([value, text]) => new Option(text, value)));
+    this.filters();
+  }
+
+  filters() {
+    const layer = this.#find(".filter-layer").value;
+    const filter = this.#find(".filter-range").value;
+    if (!layer || !filter) return;
+    const path = `${this.#path}/explain/filters?${new URLSearchParams({ layer, filter })}`;
+    return this.#grid("filters", path, undefined, () => [
+      `what filters ${filter} of ${layer} respond to`,
+      `What filters ${filter} of ${layer} respond to most, by gradient ascent from grey noise. Choose the picture to enlarge it.`,
+    ]);
+  }
+
+  /** Show a picture of many in an opened section, unless it is there already; `describe` returns its name and caption. */
+  #grid(task, path, file, describe) {
+    const section = this.#part(task);
+    if (!section.open || this.#drawn[task] === path) return;
+    this.#drawn[task] = path;
+    return this.#run(task, async (signal) => {
+      const grid = section.querySelector(".grid");
       try {
-        const query = new URLSearchParams({ layer: name });
-        const path = `${this.#path}/explain/activations?${query}`;
         const image = grid.querySelector("img");
-        await showBlob(image, await ask(path, { file, accept: "image/png", signal }), signal);
-        const { height, width, channels } = this.#model.layers.find((layer) => layer.name === name);
-        image.alt = `${channels} channels of ${name}, side by side`;
-        grid.querySelector("figcaption").textContent =
-          `${channels} channels of ${height} × ${width}, each scaled on its own. Choose the grid to enlarge it.`;
+        const [blob, [name, caption]] = await Promise.all([
+          ask(path, { file, accept: "image/png", signal }),
+          describe(signal),
+        ]);
+        await showBlob(image, blob, signal);
+        image.alt = name;
+        grid.querySelector("figcaption").textContent = caption;
         grid.hidden = false;
       } catch (error) {
         if (!signal.aborted) {
-          this.#drawn = null;
+          delete this.#drawn[task];
           grid.hidden = true;
         }
         throw error;

@@ -13,7 +13,9 @@ from pathlib import Path
 from threading import Thread
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from serving import api_keys
 from tests.gateways import Gateway
@@ -128,13 +130,22 @@ def test_nothing_needs_an_exception_from_a_strict_policy(gateway, index):
     assert "http" not in page_policy
 
 
-def dump(url: str, profile: Path) -> str:
+def dump(url: str, profile: Path, *more: str) -> str:
     """Return the page's elements after its script has run, in a browser without a screen."""
     assert CHROMIUM is not None
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
     quiet = ("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr")
     run = subprocess.run(
-        [CHROMIUM, *flags, *quiet, f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--dump-dom", url],
+        [
+            CHROMIUM,
+            *flags,
+            *quiet,
+            *more,
+            f"--user-data-dir={profile}",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            url,
+        ],
         capture_output=True,
         text=True,
         timeout=120,
@@ -203,6 +214,81 @@ def test_a_pasted_picture_is_classified_and_explained(gateway, tmp_path, encode:
     assert '<rect class="line" x="8" y="4" width="4" height="4">' in card
     assert re.search(r'<img class="overlay" alt="Heat map for rot at block/conv" src="blob:[^"]*">', card)
     assert 'aria-busy="true"' not in dom
+
+
+def _settled(action: str) -> str:
+    """Return script that does something once the first heat map is drawn, as a person would."""
+    return f"""
+new MutationObserver((_, observer) => {{
+  const card = document.querySelector("#cards .card");
+  if (!card?.querySelector(".look figcaption").textContent) return;
+  observer.disconnect();
+  const choose = (selector, value, event = "change") => {{
+    const chooser = card.querySelector(selector);
+    chooser.value = value;
+    chooser.dispatchEvent(new Event(event));
+  }};
+  {action}
+}}).observe(document.body, {{ childList: true, subtree: true, characterData: true }});
+"""
+
+
+@needs_chromium
+def test_methods_classes_channels_and_filters_can_be_looked_through(gateway, tmp_path, encode, red_corner):
+    picture = PASTE.format(data=base64.b64encode(encode(red_corner)).decode())
+    action = """
+  choose(".method", "layer_cam");
+  choose(".layer", "identity");
+  for (const name of [".activations", ".filters"]) card.querySelector(name).open = true;
+  choose(".activation-layer", "block/conv");
+  choose(".channel", "1", "input");
+  choose(".channel", "1");
+"""
+    with with_script(gateway, _settled(action) + picture) as url:
+        card = cards_of(dump(url, tmp_path))["tiny"]
+    assert "What speaks for “rot” at identity lies at the upper left" in card
+    assert 'alt="channel 0 of block/conv"' in card
+    assert '<output class="channel-name">0</output>' in card
+    # One of the 48 blocks is red, in one of the two channels.
+    assert "Channel 0, 6 × 8. Of the layer 99&nbsp;% is zero; 1 channel is silent." in card
+    assert 'alt="what filters 0-1 of block/conv respond to"' in card
+    assert "0 to 1" in card
+
+
+@needs_chromium
+def test_integrated_gradients_have_no_layer(gateway, tmp_path, encode, red_corner):
+    picture = PASTE.format(data=base64.b64encode(encode(red_corner)).decode())
+    with with_script(gateway, _settled('choose(".method", "integrated_gradients");') + picture) as url:
+        card = cards_of(dump(url, tmp_path))["tiny"]
+    assert "What speaks for “rot” by integrated gradients lies at the upper left of the picture" in card
+    assert 'alt="Heat map for rot at the input"' in card
+    assert re.search(r'<select class="layer" disabled="">', card)
+
+
+@needs_chromium
+@pytest.mark.parametrize(("name", "width"), [("desktop", 1280), ("phone", 390)])
+def test_the_page_fits_its_window(gateway, tmp_path, encode, red_corner, name, width):
+    """The picture is kept in test-results/ to be looked at."""
+    large = encode(np.kron(red_corner, np.ones((8, 8, 1), np.uint8)))
+    action = """
+  for (const name of [".activations", ".filters"]) card.querySelector(name).open = true;
+  setTimeout(() => {
+    const reach = [...document.querySelectorAll("body *")].map((one) => one.getBoundingClientRect().right);
+    document.body.dataset.overflow = String(Math.max(...reach) > document.documentElement.clientWidth + 1);
+  }, 3000);
+"""
+    script = _settled(action) + PASTE.format(data=base64.b64encode(large).decode())
+    results = Path("test-results")
+    results.mkdir(exist_ok=True)
+    screenshot = results / f"page-{name}.png"
+    screenshot.unlink(missing_ok=True)
+    with with_script(gateway, script) as url:
+        dom = dump(url, tmp_path, f"--window-size={width},2400", f"--screenshot={screenshot.resolve()}")
+    assert 'data-overflow="false"' in dom
+    with Image.open(screenshot) as kept:
+        assert kept.width == width
+        # More than one colour: something was drawn.
+        assert len(kept.convert("RGB").getcolors(2**24)) > 50
 
 
 @needs_chromium
