@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 
 from serving import metrics
 from serving.api_keys import ApiKeys, Headers
+from serving.tracing import Trace
 
 log = logging.getLogger("serving.access")
 
+# Of gRPC's status codes those that are not the caller's fault.
+_FAILURES = frozenset(("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED"))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -30,6 +33,7 @@ class Access:
     """
 
     request_id: str
+    trace: Trace
     method: str
     route: str = "unmatched"
     model: str = ""
@@ -57,6 +61,8 @@ class Access:
         metrics.IN_FLIGHT.dec()
         metrics.REQUESTS.labels(self.route, self.model, self.version or "", self.code).inc()
         metrics.LATENCY.labels(self.route).observe(seconds)
+        failed = status in _FAILURES if isinstance(status, str) else status >= 500
+        self.trace.end(self._attributes(status), failed)
         if self.api_key is not None:
             metrics.API_KEY_REQUESTS.labels(self.api_key, self.code).inc()
         log.info(
@@ -64,6 +70,7 @@ class Access:
             extra={
                 "fields": {
                     "request_id": self.request_id,
+                    "trace_id": self.trace.context.trace_id,
                     "method": self.method,
                     "route": self.route,
                     "api_key": self.api_key,
@@ -77,6 +84,18 @@ class Access:
                 }
             },
         )
+
+    def _attributes(self, status: int | str) -> dict[str, str | int]:
+        """Describe the request by OpenTelemetry's semantic conventions, and by names of our own."""
+        kind: dict[str, str | int] = (
+            {"rpc.system": "grpc", "rpc.method": self.route}
+            if isinstance(status, str)
+            else {"http.request.method": self.method, "http.route": self.route, "http.response.status_code": status}
+        )
+        own = {"request_id": self.request_id, "model": self.model, "code": self.code}
+        if self.version is not None:
+            own["version"] = str(self.version)
+        return kind | {f"fovea.{name}": value for name, value in own.items()}
 
 
 current: ContextVar[Access] = ContextVar("access")

@@ -1,7 +1,6 @@
 """How many requests are worked on at a time, how many wait for it, and which are refused at once."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,9 +52,9 @@ class Admission:
             OverloadedError: all slots are taken, and the queue is full.
             DeadlineExceededError: the request's time ended in the queue.
         """
-        arrived = time.perf_counter()
-        self._enter(deadline)
-        metrics.QUEUE.observe(time.perf_counter() - arrived)
+        self.check()
+        with metrics.QUEUE.time():
+            self._enter(deadline)
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 from google.protobuf import json_format
 
-from serving import metrics, tensors, wire
+from serving import metrics, tensors, tracing, wire
 from serving.deadline import Deadline
 from serving.errors import (
     AnswerTooLargeError,
@@ -193,7 +193,7 @@ def _channel(target: str, authorities: bytes | None, options: Sequence[tuple[str
 
 def _call(method: Callable[..., Any], request: object, deadline: Deadline) -> Any:
     try:
-        return method(request, timeout=deadline.remaining())
+        return method(request, timeout=deadline.remaining(), metadata=tuple(tracing.headers().items()))
     except grpc.RpcError as error:
         raise _translate(error) from error
 

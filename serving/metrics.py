@@ -4,10 +4,14 @@ Label values come from fixed sets or from the models that are served, never from
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+from serving import tracing
 
 _MODEL = ["model", "version"]
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -81,10 +85,26 @@ _BUILD.labels(metadata.version("fovea")).set(1)
 
 REJECTED_FULL = _REJECTED.labels("full")
 REJECTED_LATE = _REJECTED.labels("late")
-QUEUE = STAGE.labels("queue")
-DECODE = STAGE.labels("decode")
-MODEL_SERVER = STAGE.labels("model_server")
-RENDER = STAGE.labels("render")
+
+
+class Stage:
+    """A part of the work on requests: its time goes into the histogram, and into a span where those are exported."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._histogram = STAGE.labels(name)
+
+    @contextmanager
+    def time(self) -> Iterator[None]:
+        """Measure the work of a block."""
+        with tracing.stage(self._name), self._histogram.time():
+            yield
+
+
+QUEUE = Stage("queue")
+DECODE = Stage("decode")
+MODEL_SERVER = Stage("model_server")
+RENDER = Stage("render")
 
 
 def expose() -> bytes:

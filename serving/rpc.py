@@ -38,6 +38,7 @@ from serving.errors import FoveaError, InternalError, InvalidArgumentError, NoIn
 from serving.inference import Vision
 from serving.settings import Settings
 from serving.targets import Targets
+from serving.tracing import Trace
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -205,7 +206,8 @@ class _Interceptor(grpc.ServerInterceptor):
         identity = request_id(metadata.get("x-request-id"))
 
         def noted(request: Message, context: grpc.ServicerContext) -> Any:
-            access = Access(request_id=identity, method="gRPC", route=method, bytes_in=request.ByteSize())
+            trace = Trace(method, metadata, spans=method not in rpc_v2.OPEN)
+            access = Access(request_id=identity, trace=trace, method="gRPC", route=method, bytes_in=request.ByteSize())
             current.set(access)
             deadline = Deadline.earlier(self._deadline_s, context.time_remaining())
             current_deadline.set(deadline)

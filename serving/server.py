@@ -13,7 +13,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from prometheus_client import multiprocess
 
-from serving import logs, tls
+from serving import logs, tls, tracing
 from serving.backend import ModelServer
 from serving.http.app import create_app
 from serving.inference import Vision
@@ -86,6 +86,10 @@ class Gateway(BaseApplication):
             tls.authorities(self._settings.model_server_ca_file),
         )
         self._vision = Vision(server, self._settings)
+        if self._settings.otlp_endpoint is not None:
+            from serving.spans import Exporter
+
+            tracing.exporter = Exporter(self._settings.otlp_endpoint, self._settings.trace_share)
         return create_app(self._vision, self._settings, self._stopping)
 
     def _tls_context(self, config: Any, default: Any) -> ssl.SSLContext:
@@ -130,6 +134,8 @@ class Gateway(BaseApplication):
     def _worker_exit(self, arbiter: Any, worker: Any) -> None:
         if hasattr(self, "_door"):
             self._door.stop(self._settings.grace_s if self._stopping.is_set() else 0).wait()
+        if tracing.exporter is not None:
+            tracing.exporter.stop()
 
     @staticmethod
     def _child_exit(arbiter: Any, worker: Any) -> None:

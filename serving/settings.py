@@ -1,5 +1,6 @@
 """The gateway's settings: environment variables that begin with FOVEA_, and a file for those that are not set there."""
 
+import importlib.util
 import os
 import re
 import tomllib
@@ -88,6 +89,14 @@ class Settings(BaseSettings):
     grace_s: float = Field(
         default=15.0, ge=0, le=600, description="Seconds for accepted requests to finish after that."
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="URL of an OpenTelemetry collector that takes OTLP over HTTP; spans are made only for one.",
+    )
+    trace_share: float = Field(
+        default=1.0, ge=0, le=1, description="Share of the traces begun here that have spans; others' callers decide."
+    )
     colormap: str = Field(default="inferno", description="Colour map of overlays and grids, by its name in cmap.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the lines that are logged."
@@ -162,6 +171,7 @@ def read() -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         got = f" (got {first['input']!r})" if field.repr else ""
         raise ValueError(f"{name} is wrong: {reason[:1].lower()}{reason[1:]}{got}") from None
+    _check_packages(settings)
     _check_files(settings)
     return settings
 
@@ -182,6 +192,12 @@ def _read_file() -> dict[str, Any]:
             raise ValueError(f"{FILE_VARIABLE} is wrong: there is no setting {name!r}, which {path} sets")
     set_already = {name.upper() for name in os.environ}
     return {name: value for name, value in values.items() if f"FOVEA_{name.upper()}" not in set_already}
+
+
+def _check_packages(settings: Settings) -> None:
+    """Refuse what needs packages that are not installed."""
+    if settings.otlp_endpoint is not None and importlib.util.find_spec("opentelemetry") is None:
+        raise ValueError("FOVEA_OTLP_ENDPOINT is set, but OpenTelemetry is not installed; install fovea[otel]")
 
 
 def _check_files(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from serving.errors import BrokenBodyError, InvalidArgumentError
 from serving.http import bodies, errors, headers, routes, schemas, v2
 from serving.inference import Vision
 from serving.settings import Settings
+from serving.tracing import Trace
 
 # What needs no API key: kubelet, Prometheus and load balancers have none, a browser has none yet when it loads the
 # page, and the description is the same everywhere.
@@ -93,10 +94,12 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
 
     @app.before_request
     def begin() -> None:
+        route = request.url_rule.rule if request.url_rule else "unmatched"
         g.access = Access(
             request_id=request_id(request.headers.get("X-Request-Id")),
+            trace=Trace(f"{request.method} {route}", request.headers, spans=route not in _OPEN),
             method=request.method,
-            route=request.url_rule.rule if request.url_rule else "unmatched",
+            route=route,
             bytes_in=request.content_length or 0,
         )
         if keys.required and g.access.route not in _OPEN:
