@@ -135,8 +135,9 @@ class ServedModel:
     def _addresses(self) -> list[str]:
         found = socket.getaddrinfo(self._host.strip("[]"), self._port, type=socket.SOCK_STREAM)
         # A server that listens on IPv4 alone has an IPv6 name too, as localhost often does.
-        four = sorted({f"{at[0]}:{at[1]}" for family, *_, at in found if family == socket.AF_INET})
-        return four or sorted({f"[{at[0]}]:{at[1]}" for *_, at in found})
+        four = {(str(at[0]), at[1]) for family, *_, at in found if family == socket.AF_INET}
+        six = {(f"[{at[0]!s}]", at[1]) for *_, at in found}
+        return sorted(":".join(map(str, at)) for at in four or six)
 
     def _channel(self, address: str) -> grpc.Channel:
         if address not in self._channels:
