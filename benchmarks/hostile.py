@@ -235,8 +235,14 @@ def tiff_values() -> bytes:
 
 
 def frames_tiff() -> bytes:
-    """Thousands of directories."""
-    return _saved(Image.new("L", (2, 2)), "TIFF", save_all=True, append_images=[Image.new("L", (2, 2))] * 2000)
+    """Thousands of directories, each the successor of the one before."""
+    picture = _grey_tiff(10, 10, (273, _TIFF_LONG, 1, 8), (279, _TIFF_LONG, 1, 100))
+    directory = picture[8 : 8 + 2 + 12 * 7]
+    places = [len(picture) + index * (len(directory) + 4) for index in range(3000)]
+    chain = [directory + struct.pack("<I", following) for following in (*places[1:], 0)]
+    return (
+        picture[: 8 + len(directory)] + struct.pack("<I", places[0]) + picture[12 + len(directory) :] + b"".join(chain)
+    )
 
 
 # --- WebP, BMP and what is no picture

@@ -161,7 +161,8 @@ class ModelServer:
                 item.version,
                 wire.ModelVersionStatus.State.Name(item.state),
                 _code_name(item.status.error_code),
-                item.status.error_message,
+                # What went wrong tells files and hosts, which are nobody else's business.
+                "the version cannot be served; the model server's log says why" if item.status.error_code else "",
             )
             for item in response.model_version_status
         ]
