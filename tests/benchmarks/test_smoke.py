@@ -14,7 +14,7 @@ from benchmarks import explanations, gateway, processes, scratch
 from benchmarks.measuring import Figure, interleave, report, table
 from serving.contract import images
 from training.export.network import open_network
-from training.export.verify import eager_maps
+from training.export.verify import taped_maps
 from training.store import Store
 
 
@@ -129,7 +129,7 @@ def test_a_gateway_that_does_not_start_is_told_with_its_log(tmp_path):
 def test_the_gradient_tape_computes_grad_cam(small_net, picture):
     network = open_network(small_net)
     pictures = np.stack([picture, 255 - picture])
-    expected = eager_maps(network, "conv", pictures)["grad_cam"]
+    expected = taped_maps(network, "conv", pictures)["grad_cam"]
     assert expected.max() > 0
     np.testing.assert_allclose(explanations.eager_grad_cam(network)(pictures), expected, rtol=1e-5, atol=1e-8)
 

@@ -16,6 +16,7 @@ from serving.contract import card as cards
 from serving.contract import images, signatures
 from tests.training.export.test_network import functional, nested, reader, sequential
 from training.errors import FoveaError
+from training.export import cam, integrated_gradients
 from training.export.functions import decode_and_resize
 from training.export.savedmodel import WARMUP_FILE, export
 from training.export.verify import ExportError, Session, verify
@@ -72,7 +73,8 @@ def test_the_card_tells_layers_and_input(exported):
     for layer in card.layers:
         output = classifier.network.layers[layer.name].output
         assert (layer.height, layer.width, layer.channels) == output.shape[1:]
-        assert layer.grad_cam == layer.filter_patterns == ("Pooling" not in layer.kind)
+        assert layer.grad_cam == layer.cam_methods == layer.filter_patterns == ("Pooling" not in layer.kind)
+    assert card.integrated_gradients
 
 
 def test_warmup_names_signatures_that_exist_and_run(exported):
@@ -168,6 +170,68 @@ def test_a_temperature_divides_the_logits_but_not_the_scores(tmp_path, units, ac
     np.testing.assert_allclose(outputs["heatmap"][0], [[200, 0], [0, 0]], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("class_index", "plus_plus"), [(1, [[800 / 202, 0], [0, 0]]), (0, [[0, 0], [0, 320 / 82]])])
+def test_all_maps_by_hand_with_a_saturated_sigmoid(tmp_path, class_index, plus_plus):
+    # The gradient of the score is 2 at the class's own channel, which adds up to 100 or 40, and -2 at the other. So
+    # Grad-CAM++ weighs it by 4 * 2 / (2 + 100 * 2) or 4 * 2 / (2 + 40 * 2), and the others by 2.
+    dense = layers.Dense(1, use_bias=False, activation="sigmoid")
+    model = _red_and_blue([dense])
+    dense.set_weights([np.array([[8], [-8]], np.float32)])
+    inputs = {"images": PICTURE, "class_index": np.array([class_index], np.int32)}
+    outputs = _run(model, tmp_path, "cam_methods", inputs)
+    twice = [[200, 0], [0, 0]] if class_index else [[0, 0], [0, 80]]
+    for name in ("grad_cam", "hires_cam", "layer_cam"):
+        np.testing.assert_allclose(outputs[name][0], twice, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(outputs["grad_cam_pp"][0], plus_plus, rtol=1e-5)
+    assert outputs["class_index"].tolist() == [class_index]
+
+
+def test_integrated_gradients_by_hand_with_a_saturated_sigmoid(tmp_path):
+    # The logit is linear: every red value counts 8 / 16, every blue one -8 / 16, and black has the logit 0.
+    dense = layers.Dense(1, use_bias=False, activation="sigmoid")
+    model = _red_and_blue([dense])
+    dense.set_weights([np.array([[8], [-8]], np.float32)])
+    inputs = {"images": np.repeat(PICTURE, 3, 0), "class_index": np.array([1, 0, -1], np.int32)}
+    outputs = _run(model, tmp_path, "integrated_gradients", inputs)
+    expected = PICTURE[0] * np.array([0.5, 0, -0.5])
+    np.testing.assert_allclose(outputs["attributions"], [expected, -expected, expected], rtol=1e-5)
+    np.testing.assert_allclose(outputs["score_change"], [120, -120, 120], rtol=1e-5)
+    np.testing.assert_allclose(outputs["completeness_error"], [0, 0, 0], atol=1e-3)
+    assert outputs["class_index"].tolist() == [1, 0, 1]
+
+
+def test_integrated_gradients_follow_the_path(tmp_path):
+    # The logits are relu(mean - 29) and 0, and the picture's mean is 40. Of the points 0, 0.8, ... 40 on the way from
+    # black those from 29.6 on have a gradient, 1/48 for every value: 14 points, the last of which counts half.
+    conv = layers.Conv2D(1, 4, activation="relu", name="conv")
+    dense = layers.Dense(2, use_bias=False, activation="softmax")
+    model = keras.Sequential([keras.Input((4, 4, 3)), conv, layers.Flatten(), dense])
+    conv.set_weights([np.full((4, 4, 3, 1), 1 / 48, np.float32), np.array([-29], np.float32)])
+    dense.set_weights([np.array([[1, 0]], np.float32)])
+    inputs = {"images": np.full((1, 4, 4, 3), 40, np.uint8), "class_index": np.array([0], np.int32)}
+    outputs = _run(model, tmp_path, "integrated_gradients", inputs)
+    np.testing.assert_allclose(outputs["attributions"], np.full((1, 4, 4, 3), 40 / 48 * 13.5 / 50), rtol=1e-5)
+    np.testing.assert_allclose(outputs["score_change"], [11], rtol=1e-5)
+    np.testing.assert_allclose(outputs["completeness_error"], [40 * 13.5 / 50 - 11], atol=1e-4)
+
+
+def test_a_dead_layer_gives_zeros(tmp_path):
+    dense = layers.Dense(2, activation="softmax")
+    model = keras.Sequential(
+        [keras.Input((4, 4, 3)), layers.Conv2D(2, 2, activation="relu", name="conv"), layers.Flatten(), dense]
+    )
+    model.get_layer("conv").set_weights([np.zeros((2, 2, 3, 2), np.float32), np.array([-1, -1], np.float32)])
+    folder = str(tmp_path / "savedmodel")
+    verify(folder, model, *export(model, ModelCard(model_name="tiny", class_names=("a", "b")), folder))
+    session = Session(folder)
+    for name in ("cam_methods", "integrated_gradients"):
+        outputs = session.run(name, {"images": PICTURE, "class_index": np.array([-1], np.int32)})
+        for key in set(outputs) - {"probabilities", "class_index"}:
+            assert np.isfinite(outputs[key]).all()
+            assert not outputs[key].any(), key
+    session.close()
+
+
 @pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
 def test_refuses_what_is_no_temperature(tmp_path, temperature):
     card = ModelCard(model_name="t", class_names=("a", "b"), temperature=temperature)
@@ -234,6 +298,24 @@ class TestBroken:
         card.temperature = 2
         with pytest.raises(ExportError, match=r"serving_default: output probabilities differs"):
             verify(folder, model, classifier, card)
+
+    @pytest.mark.parametrize("method", cam.METHODS)
+    def test_another_map(self, tmp_path, monkeypatch, method):
+        model = sequential()
+        folder = str(tmp_path / "savedmodel")
+        right = cam.METHODS[method]
+        monkeypatch.setitem(cam.METHODS, method, lambda features, gradient: 1.01 * right(features, gradient))
+        written = export(model, ModelCard(model_name="tiny", class_names=classes(model)), folder)
+        with pytest.raises(ExportError, match=f"cam_methods/conv1: output {method} differs"):
+            verify(folder, model, *written)
+
+    def test_another_path(self, tmp_path, monkeypatch):
+        model = sequential()
+        folder = str(tmp_path / "savedmodel")
+        monkeypatch.setattr(integrated_gradients.attributions, "__defaults__", (10,))
+        written = export(model, ModelCard(model_name="tiny", class_names=classes(model)), folder)
+        with pytest.raises(ExportError, match="integrated_gradients: output attributions differs"):
+            verify(folder, model, *written)
 
     def test_missing_variables(self, parts):
         model, classifier, card, folder = parts

@@ -7,7 +7,7 @@ from PIL import Image
 
 from training import heads
 from training.export.network import open_network
-from training.export.verify import eager_maps
+from training.export.verify import taped_maps
 from training.reports.heatmaps import HeatMaps, overlay
 from training.reports.mistakes import draw_mistakes, worst_mistakes
 from training.reports.predictions import Predictions
@@ -70,7 +70,7 @@ def test_heat_maps_are_those_of_a_gradient_tape(classes):
     outputs = model.predict(pictures.astype(np.float32), verbose=0)
     predicted = (outputs[:, 0] > 0.5).astype(int) if classes == 2 else outputs.argmax(axis=1)
     maps = HeatMaps(model).of(pictures, predicted)
-    expected = eager_maps(open_network(model), "conv", pictures)["grad_cam"]
+    expected = taped_maps(open_network(model), "conv", pictures)["grad_cam"]
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-3 * expected.max())
 
 

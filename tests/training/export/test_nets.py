@@ -1,0 +1,80 @@
+"""Explanations of nets of every form: equal to what Keras computes, row by row."""
+
+import numpy as np
+import pytest
+
+from tests.training.export.nets import NETS, card_of, explained, make, serve
+from training.export.network import open_network
+from training.export.savedmodel import example_inputs, export
+from training.export.verify import Reference, verify
+
+LARGE = ("vgg16", "mobilenet_v2")
+
+DIFFERENCES = ("score_change", "completeness_error")
+"""Outputs that are small differences of what the attributions add up from."""
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in NETS]
+)
+def served(request, tmp_path_factory):
+    """(model, network, card, session, names): integrated gradients, Grad-CAM, all maps at two convolutions."""
+    model = make(request.param)
+    convolutions = open_network(model).convolutions
+    half, last = (convolutions[index].name for index in (len(convolutions) // 2, -1))
+    names = list(
+        dict.fromkeys(["integrated_gradients", "grad_cam", "cam_methods", f"cam_methods/{half}", f"cam_methods/{last}"])
+    )
+    session, network, card = serve(model, names, str(tmp_path_factory.mktemp("nets") / request.param))
+    yield model, network, card, session, names
+    session.close()
+
+
+def test_equal_to_keras(served):
+    model, network, card, session, names = served
+    reference = Reference(model, network, card)
+    for name in names:
+        inputs = example_inputs(name, card)
+        outputs, expected = session.run(name, inputs), reference.answer(name, inputs)
+        assert set(outputs) == set(expected) | {"class_index"}
+        for key in expected:
+            scale = np.abs(expected["attributions"]).sum() if key in DIFFERENCES else None
+            _assert_close(outputs[key], expected[key], f"{name}: {key}", scale)
+
+
+def test_a_batch_of_eight_and_padding_is_eight_single_calls(served):
+    _, network, _, session, names = served
+    inputs = explained(network, 8)
+    padded = {key: np.concatenate([value, np.repeat(value[-1:], 3, 0)]) for key, value in inputs.items()}
+    for name in names:
+        together = session.run(name, padded)
+        alone = [session.run(name, {key: value[row : row + 1] for key, value in inputs.items()}) for row in range(8)]
+        for key, value in together.items():
+            assert len(value) == 11
+            for row in range(8):
+                scale = np.abs(together["attributions"][row]).sum() if key in DIFFERENCES else None
+                _assert_close(value[row], alone[row][key][0], f"{name}: {key} of row {row}", scale)
+        maps = together.get("grad_cam", together.get("heatmap", together.get("attributions")))
+        assert not np.allclose(maps[0], maps[1], atol=1e-3 * np.abs(maps).max())
+
+
+def test_the_default_is_the_last_convolution(served):
+    _, network, _, session, names = served
+    inputs = explained(network, 2)
+    default, last = session.run("cam_methods", inputs), session.run(names[-1], inputs)
+    for key, value in default.items():
+        np.testing.assert_array_equal(value, last[key])
+    np.testing.assert_allclose(session.run("grad_cam", inputs)["heatmap"], default["grad_cam"], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["residual", "captcha", *LARGE])
+def test_every_signature_of_a_deeper_net_agrees_with_keras(name, tmp_path):
+    model = make(name)
+    folder = str(tmp_path / "savedmodel")
+    verify(folder, model, *export(model, card_of(model), folder))
+
+
+def _assert_close(value, expected, what, scale=None):
+    tolerance = 1e-4 * max(np.abs(expected).max() if scale is None else scale, 1e-9)
+    np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance, err_msg=what)
