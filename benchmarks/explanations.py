@@ -6,16 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import httpx
 import numpy as np
 import typer
 
 from benchmarks import direct, processes
 from benchmarks.measuring import WARM_UP_CALLS, Figure, interleave, median_ms, report
+from benchmarks.processes import RunningGateway
 from serving import tensors
 from serving.contract import images, signatures
 
 if TYPE_CHECKING:
     from training.export.network import Network
+
+PATTERNS = 64
+"""Filters whose patterns are drawn."""
 
 TOLERANCE = 1e-3
 """Greatest difference of the two heat maps, as a share of the greatest value."""
@@ -74,12 +79,9 @@ def measure(target: str, model: str, network: "Network", picture: np.ndarray, ca
         # Apart from the above, so that the tape's work in this process cannot disturb the narrower comparison.
         against = interleave({"grad_cam": grad_cam, "eager": lambda: eager(pictures)}, calls)
 
-    def ratio(seconds: dict[str, np.ndarray], first: str, second: str) -> float:
-        return float(np.median(seconds[first]) / np.median(seconds[second]))
-
     return [
-        Figure("Grad-CAM over classify, direct gRPC", ratio(served, "grad_cam", "classify"), "times", at_most=1.3),
-        Figure("gradient tape in Keras over Grad-CAM", ratio(against, "eager", "grad_cam"), "times", at_least=4),
+        Figure("Grad-CAM over classify, direct gRPC", _ratio(served, "grad_cam", "classify"), "times", at_most=1.3),
+        Figure("gradient tape in Keras over Grad-CAM", _ratio(against, "eager", "grad_cam"), "times", at_least=4),
         median_ms("classify", served["classify"]),
         median_ms("Grad-CAM, in turn with classify", served["grad_cam"]),
         median_ms("Grad-CAM, in turn with the gradient tape", against["grad_cam"]),
@@ -93,8 +95,114 @@ def _check_same(served: np.ndarray, eager: np.ndarray) -> None:
         raise RuntimeError("the served Grad-CAM and the gradient tape disagree, so their times cannot be compared")
 
 
-def main(calls: Annotated[int, typer.Option(min=1, help="Timed calls of each contender.")] = 500) -> None:
-    """Measure Grad-CAM of the scratch net at its last convolution, one picture at a time."""
+def all_methods(target: str, model: str, picture: np.ndarray, calls: int) -> list[Figure]:
+    """Compare all four class-activation maps at once with Grad-CAM alone, both called directly."""
+    predicted = np.array([signatures.PREDICTED_CLASS], np.int32)
+    inputs = {signatures.IMAGES: picture[np.newaxis], signatures.CLASS_INDEX: predicted}
+    with direct.predictor(target, model) as prepare:
+        names = (signatures.CAM_METHODS, signatures.GRAD_CAM)
+        seconds = interleave({name: prepare(name, inputs) for name in names}, calls)
+    ratio = _ratio(seconds, signatures.CAM_METHODS, signatures.GRAD_CAM)
+    return [Figure(f"{model}: four methods over Grad-CAM, direct gRPC", ratio, "times", at_most=1.2)]
+
+
+def through_the_gateway(running: RunningGateway, model: str, jpeg: bytes, batch: int, calls: int) -> list[Figure]:
+    """Compare Grad-CAM at the default layer with classify, both through the gateway and as JSON."""
+    files = [("file", (f"{number}.jpg", jpeg, "image/jpeg")) for number in range(batch)]
+    with httpx.Client(base_url=running.url, timeout=direct.TIMEOUT_S, trust_env=False) as http:
+
+        def post(suffix: str) -> Callable[[], object]:
+            return lambda: http.post(f"/v1/models/{model}{suffix}", files=files).raise_for_status()
+
+        seconds = interleave({"classify": post(":classify"), "grad_cam": post("/explain/grad-cam")}, calls)
+    pictures = "1 picture" if batch == 1 else f"{batch} pictures"
+    return [
+        Figure(
+            f"{model}: Grad-CAM over classify, gateway, {pictures}",
+            _ratio(seconds, "grad_cam", "classify"),
+            "times",
+            at_most=1.3,
+        ),
+        median_ms(f"{model}: Grad-CAM, gateway, {pictures}", seconds["grad_cam"]),
+    ]
+
+
+def large_answer(running: RunningGateway, target: str, model: str, layer: str, jpeg: bytes, calls: int) -> list[Figure]:
+    """Measure what the gateway adds to a layer's activations that it answers as npz."""
+    with (
+        direct.predictor(target, model) as prepare,
+        httpx.Client(base_url=running.url, timeout=direct.TIMEOUT_S, trust_env=False) as http,
+    ):
+        card = http.get(f"/v1/models/{model}").raise_for_status().json()
+        picture = images.resize(images.decode(jpeg), card["input_height"], card["input_width"])
+        path, headers = f"/v1/models/{model}/explain/activations", {"Accept": "application/x-npz"}
+        headers["Content-Type"] = "image/jpeg"
+
+        def ask() -> object:
+            return http.post(path, params={"layer": layer}, content=jpeg, headers=headers).raise_for_status()
+
+        seconds = interleave(
+            {
+                "gateway": ask,
+                "direct": prepare(signatures.activations(layer), {signatures.IMAGES: picture[np.newaxis]}),
+            },
+            calls,
+        )
+        (shape,) = [[row["height"], row["width"], row["channels"]] for row in card["layers"] if row["name"] == layer]
+    added = 1000 * float(np.median(seconds["gateway"] - seconds["direct"]))
+    size = "x".join(map(str, shape))
+    return [
+        Figure(f"npz of a {size} layer, gateway minus direct gRPC, median", added, "ms", at_most=30),
+        median_ms(f"npz of a {size} layer, gateway", seconds["gateway"]),
+    ]
+
+
+def eager_patterns(network: "Network", layer: str, filters: np.ndarray) -> None:
+    """Run the gradient ascent of filter patterns as it is usually written in Keras: filter by filter, eagerly."""
+    import keras
+    import tensorflow as tf
+
+    from training.export.functions import PATTERN_STEP_SIZE, PATTERN_STEPS
+
+    model = keras.Model(network.images, network.layers[layer].output)
+    for index in filters:
+        picture = 128 + tf.random.uniform([1, *network.images.shape[1:]], -20, 20)
+        for _ in range(PATTERN_STEPS):
+            with tf.GradientTape() as tape:
+                tape.watch(picture)
+                response = tf.reduce_mean(model(picture, training=False)[..., index])
+            gradient = tape.gradient(response, picture)
+            picture += PATTERN_STEP_SIZE * gradient / (tf.sqrt(tf.reduce_mean(tf.square(gradient))) + 1e-8)
+
+
+def filter_patterns(target: str, model: str, network: "Network", layer: str, rounds: int) -> list[Figure]:
+    """Compare the filter patterns of the served model with the same loop in eager Keras."""
+    filters = np.arange(min(PATTERNS, network.layers[layer].output.shape[-1]), dtype=np.int32)
+    with direct.predictor(target, model) as prepare:
+        served = prepare(signatures.filter_patterns(layer), {signatures.FILTER_INDEX: filters})
+        contenders = {"served": served, "eager": lambda: eager_patterns(network, layer, filters)}
+        seconds = interleave(contenders, rounds, warm_up=0)
+    return [
+        Figure(
+            f"{len(filters)} patterns in eager Keras over served",
+            _ratio(seconds, "eager", "served"),
+            "times",
+            at_least=2,
+        ),
+        Figure(f"{len(filters)} patterns of {layer}, served", float(np.median(seconds["served"])), "s"),
+    ]
+
+
+def _ratio(seconds: dict[str, np.ndarray], first: str, second: str) -> float:
+    return float(np.median(seconds[first]) / np.median(seconds[second]))
+
+
+def main(
+    calls: Annotated[int, typer.Option(min=1, help="Timed calls of each contender.")] = 300,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures of a larger request.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds of filter patterns.")] = 2,
+) -> None:
+    """Measure the explanations of an untrained scratch net and of one on the bundled base."""
     # As for Ctrl-C, so that no process is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from training.quiet import import_tensorflow
@@ -104,15 +212,26 @@ def main(calls: Annotated[int, typer.Option(min=1, help="Timed calls of each con
     from training.export.network import open_network
     from training.store import Store
 
-    with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as name:
-        folder = Path(name)
-        model, store = scratch.net(folder / "run"), Store(folder / "store")
-        scratch.publish_net(model, store)
-        network = open_network(model)
-        picture = images.resize(images.decode(scratch.jpeg()), *network.images.shape[1:3])
+    jpeg = scratch.jpeg()
+    with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as temporary:
+        folder = Path(temporary)
+        store = Store(folder / "store")
+        models = {name: scratch.net(folder / name, name) for name in (scratch.NAME, scratch.TRANSFER)}
+        for recipe, model in models.items():
+            scratch.publish_net(model, store, recipe)
+        network = open_network(models[scratch.NAME])
+        picture = images.resize(images.decode(jpeg), *network.images.shape[1:3])
         with processes.model_server(store.config_path, folder / "model_server.log") as target:
             figures = measure(target, scratch.NAME, network, picture, calls)
-    report("explanations", {"calls": calls, "warm_up_calls": WARM_UP_CALLS}, figures)
+            figures += all_methods(target, scratch.NAME, picture, calls)
+            with processes.gateway(target, list(models), folder / "gateway.log") as running:
+                for recipe in models:
+                    figures += through_the_gateway(running, recipe, jpeg, 1, calls)
+                    figures += through_the_gateway(running, recipe, jpeg, batch, max(1, calls // batch))
+                figures += large_answer(running, target, scratch.NAME, "conv1", jpeg, calls)
+            figures += filter_patterns(target, scratch.NAME, network, "conv2", rounds)
+    options = {"calls": calls, "batch": batch, "rounds": rounds, "warm_up_calls": WARM_UP_CALLS}
+    report("explanations", options, figures)
 
 
 if __name__ == "__main__":

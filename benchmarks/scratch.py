@@ -1,4 +1,4 @@
-"""The model that is measured: the net of the recipe `scratch`, not trained, since only time is measured."""
+"""The models that are measured: the nets of recipes, not trained, since only time is measured."""
 
 import io
 from pathlib import Path
@@ -15,6 +15,8 @@ from training.store import Store
 from training.train import publish
 
 NAME = "scratch"
+TRANSFER = "feature_extraction"
+"""The net on the bundled base; that of `fine_tuned` is the same."""
 CLASSES = ("cat", "dog")
 WIDTH, HEIGHT = 300, 280
 """Size of the picture that is sent, in pixels."""
@@ -27,20 +29,21 @@ class Untrained(Run):
         """Do nothing."""
 
 
-def net(folder: Path) -> keras.Model:
-    """Build the recipe's net for two classes at its default size, with weights from a fixed seed.
+def net(folder: Path, name: str = NAME) -> keras.Model:
+    """Build a recipe's net for two classes at its default size, with weights from a fixed seed.
 
     Args:
         folder: a new folder, for what a run writes at its start.
+        name: of the recipe.
     """
     keras.utils.set_random_seed(0)
-    recipe = recipes.recipe(NAME)
+    recipe = recipes.recipe(name)
     return recipe.train(Untrained(folder, recipe.options(folder), PictureSet(folder, CLASSES, {}, Findings())))
 
 
-def publish_net(model: keras.Model, store: Store) -> None:
-    """Export, verify and publish a net of two classes under the name `NAME`."""
-    publish(model, ModelCard(model_name=NAME, recipe=NAME, class_names=CLASSES), store)
+def publish_net(model: keras.Model, store: Store, name: str = NAME) -> None:
+    """Export, verify and publish a net of two classes under the name of its recipe."""
+    publish(model, ModelCard(model_name=name, recipe=name, class_names=CLASSES), store)
 
 
 def jpeg() -> bytes:

@@ -143,5 +143,12 @@ def test_explanations_are_measured(small_net, picture, tmp_path):
         other = keras.models.clone_model(small_net)
         with pytest.raises(RuntimeError, match="disagree"):
             explanations.measure(target, scratch.NAME, open_network(other), picture, calls=2)
+        figures += explanations.all_methods(target, scratch.NAME, picture, calls=2)
+        jpeg = scratch.jpeg()
+        with processes.gateway(target, [scratch.NAME], tmp_path / "gateway.log") as running:
+            figures += explanations.through_the_gateway(running, scratch.NAME, jpeg, batch=2, calls=2)
+            figures += explanations.large_answer(running, target, scratch.NAME, "conv", jpeg, calls=2)
+        figures += explanations.filter_patterns(target, scratch.NAME, network, "conv", rounds=1)
     assert [(figure.at_most, figure.at_least) for figure in figures[:2]] == [(1.3, None), (None, 4)]
-    assert all(figure.value > 0 for figure in figures)
+    # A difference of two times may come out below 0 where few are taken.
+    assert all(figure.value > 0 for figure in figures if "minus" not in figure.what)
