@@ -79,6 +79,7 @@ bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
 	$(BIN)/python -m benchmarks.gateway
 	$(BIN)/python -m benchmarks.explanations
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.capacity
 
 images: ## build the images fovea-gateway and fovea-training and try them; docs/images.md
 	deploy/build-images.sh

@@ -35,6 +35,15 @@ class RunningGateway:
         return int(pid)
 
 
+@dataclass(frozen=True)
+class RunningModelServer:
+    """A model server that has loaded its models."""
+
+    target: str
+    """gRPC address, host:port."""
+    pid: int
+
+
 @contextmanager
 def gateway(model_server_target: str, models: Sequence[str], log: Path) -> Iterator[RunningGateway]:
     """Run a gateway with its default settings.
@@ -76,7 +85,14 @@ def gateway(model_server_target: str, models: Sequence[str], log: Path) -> Itera
 
 @contextmanager
 def model_server(config_file: str, log: Path) -> Iterator[str]:
-    """Run a model server of what a `models.config` lists, and give its gRPC target once it answers.
+    """Run a model server of what a `models.config` lists, and give its gRPC target; see `running_model_server`."""
+    with running_model_server(config_file, log) as server:
+        yield server.target
+
+
+@contextmanager
+def running_model_server(config_file: str, log: Path) -> Iterator[RunningModelServer]:
+    """Run a model server of what a `models.config` lists.
 
     Raises:
         RuntimeError: it ended or did not answer in time; the message holds its log.
@@ -94,7 +110,7 @@ def model_server(config_file: str, log: Path) -> Iterator[str]:
         while not _listens(port):
             _check(process, started, log)
             time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
+        yield RunningModelServer(f"127.0.0.1:{port}", process.pid)
 
 
 def memory_mb(pid: int) -> dict[str, float]:

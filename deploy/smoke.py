@@ -106,9 +106,8 @@ def grpc_health(target: str, tls: bool) -> str:
 def main() -> None:
     """Run the checks in order and print a line for each."""
     parser = argparse.ArgumentParser(description="Check a running gateway with one picture.")
-    parser.add_argument("--url", default="http://localhost:8080", help="address of REST")
+    parser.add_argument("--url", default="http://localhost:8080", help="address of REST; with https, gRPC has TLS too")
     parser.add_argument("--grpc", help="host:port of gRPC; the host of --url and port 8081 by default")
-    parser.add_argument("--grpc-tls", action="store_true", help="the gRPC port speaks TLS")
     parser.add_argument("--model", help="name of the model; the first one that is served by default")
     parser.add_argument("--picture", type=Path, help="JPEG file; a drawn picture by default")
     parser.add_argument("--wait", type=float, default=60, help="seconds to wait for readiness (60)")
@@ -121,7 +120,7 @@ def main() -> None:
         model = options.model or first_model(url)
         print("classify ", model, classify(url, model, picture), flush=True)
         print("grad-cam ", model, grad_cam(url, model, picture), flush=True)
-        print("grpc     ", target, grpc_health(target, options.grpc_tls), flush=True)
+        print("grpc     ", target, grpc_health(target, tls=url.startswith("https:")), flush=True)
     except (FailedError, OSError) as error:
         sys.exit(f"smoke: {error}")
     except (KeyError, ValueError) as error:

@@ -1,19 +1,24 @@
 """The smoke check against real processes."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import certificates
 from tests.gateways import Gateway
 from tests.model_servers import free_port
 
 SMOKE = Path(__file__).resolve().parents[2] / "deploy" / "smoke.py"
 
 
-def _smoke(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SMOKE, *options], capture_output=True, text=True, timeout=60)
+def _smoke(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, SMOKE, *options], capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +36,18 @@ def test_a_gateway_that_works_passes(gateway):
     assert classified.startswith("classify  tiny version 2: ")
     assert overlay.startswith("grad-cam  tiny PNG of 200x150 pixels, ")
     assert health == f"grpc      {gateway.grpc_target} SERVING"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on PATH")
+def test_with_https_grpc_has_tls_too(tiny_server, tmp_path):
+    chain, key = certificates.make(tmp_path)
+    files = {"tls_cert_file": chain, "tls_key_file": key}
+    with Gateway(tmp_path / "log", models="tiny", model_server_target=tiny_server.grpc_target, **files) as gateway:
+        trusted = {"SSL_CERT_FILE": str(chain), "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(chain)}
+        target = gateway.grpc_target.replace("127.0.0.1", "localhost")
+        done = _smoke("--url", gateway.url, "--grpc", target, "--wait", "10", **trusted)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == f"grpc      {target} SERVING"
 
 
 def test_a_model_that_answers_nonsense_fails(gateway):
