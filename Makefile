@@ -12,7 +12,7 @@ PORT ?= 8080
 DEMO = $(BIN)/fovea demo --http-port $(PORT) $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help pictures setup demo test test-slow lint format proto lock bench images smoke clean clients
+.PHONY: help pictures setup demo test test-slow lint format proto lock bench fuzz images smoke clean clients
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
 	$(BIN)/python -m benchmarks.explanations
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.capacity
+
+fuzz: $(READY) ## send a gateway 25,000 damaged requests; docs/security.md
+	$(BIN)/python -m benchmarks.fuzz
 
 images: ## build the images fovea-gateway and fovea-training and try them; docs/images.md
 	deploy/build-images.sh

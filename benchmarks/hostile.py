@@ -185,9 +185,9 @@ def tiff_of(entries: Sequence[tuple[int, int, int, int | bytes]], data: bytes = 
     place = 8 + 2 + 12 * len(entries) + 4
     directory, outside = struct.pack("<H", len(entries)), b""
     for tag, kind, count, value in entries:
-        if isinstance(value, bytes):
-            value, outside = place + len(outside), outside + value
-        directory += struct.pack("<HHII", tag, kind, count, value)
+        number = place + len(outside) if isinstance(value, bytes) else value
+        outside += value if isinstance(value, bytes) else b""
+        directory += struct.pack("<HHII", tag, kind, count, number)
     return b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<I", 0) + outside + data
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from fovea.oip import open_inference_pb2_grpc
 from fovea.v1 import vision_pb2 as pb
 from fovea.v1 import vision_pb2_grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
@@ -195,19 +195,20 @@ class _Interceptor(grpc.ServerInterceptor):
         method = call_details.method.rpartition("/")[2]
         metadata = {name: value for name, value in call_details.invocation_metadata or () if isinstance(value, str)}
         return grpc.unary_unary_rpc_method_handler(
-            self._noted(handler.unary_unary, method, metadata),
-            request_deserializer=handler.request_deserializer,
+            self._noted(handler, method, metadata),
+            # Read by `_noted`: gRPC would log a stack trace for each message that is none, and answer INTERNAL.
+            request_deserializer=None,
             response_serializer=handler.response_serializer,
         )
 
     def _noted(
-        self, behaviour: Callable[[Any, Any], Any], method: str, metadata: Mapping[str, str]
-    ) -> Callable[[Any, Any], Any]:
+        self, handler: Any, method: str, metadata: Mapping[str, str]
+    ) -> Callable[[bytes, grpc.ServicerContext], Any]:
         identity = request_id(metadata.get("x-request-id"))
 
-        def noted(request: Message, context: grpc.ServicerContext) -> Any:
+        def noted(message: bytes, context: grpc.ServicerContext) -> Any:
             trace = Trace(method, metadata, spans=method not in rpc_v2.OPEN)
-            access = Access(request_id=identity, trace=trace, method="gRPC", route=method, bytes_in=request.ByteSize())
+            access = Access(request_id=identity, trace=trace, method="gRPC", route=method, bytes_in=len(message))
             current.set(access)
             deadline = Deadline.earlier(self._deadline_s, context.time_remaining())
             current_deadline.set(deadline)
@@ -215,8 +216,9 @@ class _Interceptor(grpc.ServerInterceptor):
             try:
                 if self._keys.required and method not in rpc_v2.OPEN:
                     access.authenticate(self._keys, metadata)
+                request = _read(handler, message)
                 with nullcontext() if method in _WITHOUT_TURN else self._admission.slot(deadline):
-                    response = behaviour(request, context)
+                    response = handler.unary_unary(request, context)
             except Exception as error:
                 if not isinstance(error, FoveaError):
                     log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": identity}})
@@ -231,6 +233,13 @@ class _Interceptor(grpc.ServerInterceptor):
             return response
 
         return noted
+
+
+def _read(handler: Any, message: bytes) -> Message:
+    try:
+        return handler.request_deserializer(message)
+    except DecodeError:
+        raise InvalidArgumentError("the request is not a message of this method's type") from None
 
 
 class _Health(health.HealthServicer):

@@ -234,3 +234,12 @@ def test_reflection_describes_the_service(channel):
         "Activations",
         "FilterPatterns",
     ]
+
+
+def test_what_is_no_message_is_an_invalid_argument(channel):
+    call = channel.unary_unary(f"/{rpc.SERVICE}/Classify")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"\xff" * 20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "the request is not a message of this method's type"
+    assert dict(caught.value.trailing_metadata())["fovea-error-code"] == "INVALID_ARGUMENT"
