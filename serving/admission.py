@@ -23,6 +23,7 @@ class Admission:
     """
 
     def __init__(self, max_in_flight: int, max_queued: int) -> None:
+        self.limit = max_in_flight + max_queued
         self._free = max_in_flight
         self._max_queued = max_queued
         self._lock = threading.Lock()

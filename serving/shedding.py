@@ -37,52 +37,37 @@ _SPECIAL = re.compile(rb"\r\n(?:Transfer-Encoding|Expect|Upgrade|Connection: *(?
 class Worker(PatientWorker):
     """Answers as its base does, and refuses in its event loop what there is no room for.
 
-    That is what `admission` would refuse, and what would wait for a thread. It refuses there what is
-    plain and has arrived as a whole; the rest takes the usual way, at whose end the application
-    refuses it.
+    It refuses there what is plain and has arrived as a whole; the rest takes the usual way, at whose
+    end the application refuses it. It counts what it has passed on to threads, for `admission` knows
+    of a request only when its thread has come to run.
     """
 
     admission: Admission
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._with_threads = 0
+        self._passed_on: set[Any] = set()
         self._refused = 0
         self._told = 0.0
 
     def enqueue_req(self, conn: Any) -> None:
         """Refuse the request of a connection that became readable, or pass it on to a thread."""
-        full = self.admission.full or self._with_threads >= self.cfg.threads
-        if full and not self.cfg.is_ssl and self._refuse(conn):
+        head, size = (b"", 0) if self.cfg.is_ssl else _whole_request(conn.sock)
+        if size and (self.admission.full or len(self._passed_on) >= self.admission.limit):
+            self._note()
+            answered: Future[bool] = Future()
+            answered.set_result(_answer(conn.sock, head, size))
+            conn.init()
+            super().finish_request(conn, answered)
             return
-        self._with_threads += 1
+        if size:
+            self._passed_on.add(conn)
         super().enqueue_req(conn)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Take a connection back from a thread."""
-        self._with_threads -= 1
+        self._passed_on.discard(conn)
         super().finish_request(conn, fs)
-
-    def _refuse(self, conn: Any) -> bool:
-        """Refuse what waits on a connection; False where it must take the usual way."""
-        try:
-            head, end, _ = conn.sock.recv(_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT).partition(b"\r\n\r\n")
-        except OSError:
-            return False
-        head += b"\r\n"
-        lengths = _LENGTH.findall(head)
-        if not end or len(lengths) != 1 or not _WORK.match(head) or _SPECIAL.search(head):
-            return False
-        size = len(head) + len(b"\r\n") + int(lengths[0])
-        if size > _readable(conn.sock) or head.count(b"\n") != head.count(b"\r\n"):
-            return False
-        self._note()
-        offered = _REQUEST_ID.search(head)
-        answered: Future[bool] = Future()
-        answered.set_result(_answer(conn.sock, size, request_id(offered[1].decode("latin-1") if offered else None)))
-        conn.init()
-        super().finish_request(conn, answered)
-        return True
 
     def _note(self) -> None:
         metrics.REJECTED_FULL.inc()
@@ -94,13 +79,30 @@ class Worker(PatientWorker):
             self._refused, self._told = 0, now
 
 
+def _whole_request(sock: socket.socket) -> tuple[bytes, int]:
+    """Return head and size of a plain request for work that has arrived; size 0: there is none."""
+    try:
+        head, end, _ = sock.recv(_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT).partition(b"\r\n\r\n")
+    except OSError:
+        return b"", 0
+    head += b"\r\n"
+    lengths = _LENGTH.findall(head)
+    if not end or len(lengths) != 1 or not _WORK.match(head) or _SPECIAL.search(head):
+        return head, 0
+    size = len(head) + len(b"\r\n") + int(lengths[0])
+    whole = size <= _readable(sock) and head.count(b"\n") == head.count(b"\r\n")
+    return head, size if whole else 0
+
+
 def _readable(sock: socket.socket) -> int:
     """Return how many bytes have arrived."""
     return struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
 
 
-def _answer(sock: socket.socket, size: int, identity: str) -> bool:
+def _answer(sock: socket.socket, head: bytes, size: int) -> bool:
     """Take a request of so many bytes off a connection and refuse it; tell whether the connection can be kept."""
+    offered = _REQUEST_ID.search(head)
+    identity = request_id(offered[1].decode("latin-1") if offered else None)
     error = refusal()
     body = orjson.dumps({"error": str(error), "code": error.code, "request_id": identity})
     answer = (
