@@ -80,6 +80,7 @@ bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
 	$(BIN)/python -m benchmarks.explanations
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.capacity
+	$(BIN)/python -m benchmarks.overload
 
 fuzz: $(READY) ## send a gateway 25,000 damaged requests; docs/security.md
 	$(BIN)/python -m benchmarks.fuzz

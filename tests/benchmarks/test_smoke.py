@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import explanations, gateway, processes, scratch
+from benchmarks import explanations, gateway, overload, processes, scratch
 from benchmarks.measuring import Figure, interleave, report, table
 from serving.contract import images
 from training.export.network import open_network
@@ -106,6 +106,18 @@ def test_the_gateway_is_measured(tiny_server, tmp_path):
     assert 0 < pss <= rss
     with pytest.raises(FileNotFoundError):
         processes.memory_mb(worker)
+
+
+def test_overload_is_measured(tiny_server, tmp_path):
+    stream = io.BytesIO()
+    Image.new("RGB", (48, 32), "red").save(stream, "JPEG")
+    with processes.gateway(tiny_server.grpc_target, ["tiny"], tmp_path / "log") as running:
+        load = overload.Load(running.url, "tiny", stream.getvalue())
+        figures = {figure.what: figure for figure in overload.overload(load, seconds=0.3, rounds=1)}
+    assert figures["peak, 16 clients, median"].value > 0
+    assert figures["answered at 1 times the peak"].value > 0
+    assert figures["answered at 4 times the peak"].at_least == 0.9
+    assert figures["neither answered nor refused"].value == 0
 
 
 def test_processor_time_grows_with_work_and_not_with_waiting():
