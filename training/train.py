@@ -39,6 +39,10 @@ class Result:
     """Version in the store."""
 
 
+class ExportFailedError(FoveaError):
+    """The store could not be written."""
+
+
 def train(
     options: TrainOptions,
     pictures: PictureSet,
@@ -94,10 +98,9 @@ def train(
     (folder / CARD_FILE).write_text(cards.to_json(card) + "\n")
     try:
         version = publish(model, card, store)
-    except (OSError, tf.errors.OpError) as error:
+    except ExportFailedError as error:
         raise FoveaError(
-            f"the export into {store.root} failed: {reason(error)}. The trained model is kept; publish it with: "
-            f"fovea publish {folder} --store {store.root}"
+            f"{error}. The trained model is kept; publish it with: fovea publish {folder} --store {store.root}"
         ) from error
     with whole_file(folder / PUBLISHED_FILE) as unfinished:
         unfinished.write_text(json.dumps({"store": str(store.root), "version": version}) + "\n")
@@ -134,12 +137,16 @@ def publish(model: keras.Model, card: ModelCard, store: Store) -> int:
 
     Raises:
         ExportError: the SavedModel disagrees with Keras; nothing is published.
+        ExportFailedError: the store cannot be written, or its disk is full; nothing is published.
     """
-    with store.staging(card.model_name) as folder:
-        savedmodel = f"{folder}/savedmodel"
-        classifier, complete_card = export(model, card, savedmodel)
-        verify(savedmodel, model, classifier, complete_card)
-        return store.publish(savedmodel, card.model_name)
+    try:
+        with store.staging(card.model_name) as folder:
+            savedmodel = f"{folder}/savedmodel"
+            classifier, complete_card = export(model, card, savedmodel)
+            verify(savedmodel, model, classifier, complete_card)
+            return store.publish(savedmodel, card.model_name)
+    except (OSError, tf.errors.OpError) as error:
+        raise ExportFailedError(f"the export into {store.root} failed: {reason(error)}") from error
 
 
 def model_card(options: TrainOptions, pictures: PictureSet, summary: dict[str, float]) -> ModelCard:

@@ -145,6 +145,8 @@ def test_a_full_disk_during_the_export_loses_nothing(drawn, small_disk, tmp_path
         train(options(drawn, "scratch", epochs=1), drawn, tmp_path / "run", store)
     assert store.models() == []
     assert list((small_disk / "store" / ".staging").iterdir()) == []
+    with pytest.raises(FoveaError, match=r"^the export into .* failed: .*No space left on device"):
+        publish_run(tmp_path / "run", store)
     assert publish_run(tmp_path / "run", Store(tmp_path / "store")) == 1
 
 

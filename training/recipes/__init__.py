@@ -24,7 +24,6 @@ class Recipe:
     height: int
     width: int
     epochs: int
-    keep_best: bool = False
     read: Callable[..., PictureSet] = read_picture_set
     """Reads the folder of pictures; called with root, seed and progress."""
     takes: frozenset[str] = frozenset()
@@ -50,7 +49,7 @@ class Recipe:
             if given.get(key) and key not in self.takes:
                 takers = " and ".join(other.name for other in RECIPES.values() if key in other.takes)
                 raise FoveaError(f"recipe {self.name} does not heed {flag}; it is for {takers}")
-        own = {key: getattr(self, key) for key in ("name", "height", "width", "epochs", "keep_best")}
+        own = {key: getattr(self, key) for key in ("name", "height", "width", "epochs")}
         chosen = {key: value for key, value in given.items() if value is not None}
         return TrainOptions(**{"recipe": self.name, "data": data, **own, **chosen})  # type: ignore[arg-type]
 
@@ -69,7 +68,7 @@ RECIPES = {
     for recipe in (
         Recipe(dense, height=96, width=96, epochs=30),
         Recipe(scratch, height=150, width=150, epochs=30),
-        Recipe(scratch_augmented, height=150, width=150, epochs=100, keep_best=True),
+        Recipe(scratch_augmented, height=150, width=150, epochs=100),
         Recipe(scratch_best, height=96, width=96, epochs=150),
         Recipe(feature_extraction, height=64, width=64, epochs=30, takes=_BASE | {"cached"}),
         Recipe(fine_tuned, height=64, width=64, epochs=15, takes=_BASE | {"unfreeze", "from_run"}),
