@@ -33,6 +33,7 @@ COMPONENTS = {
     "store-pvc": [],
     "store-s3": [],
     "tls": ["store-pvc", "ingress", "gateway-api"],
+    "tracing": ["store-pvc", "network-policies"],
     "train": ["store-pvc", "training-volumes"],
     "train-gpu": ["store-pvc", "training-volumes", "train", "retrain", "train-tfjob", "train-workers"],
     "train-models": ["store-pvc", "training-volumes"],
