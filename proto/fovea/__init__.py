@@ -1,0 +1,1 @@
+"""Messages of the gateway and the model card, and a client."""
