@@ -79,36 +79,41 @@ def _logged(caplog):
     return next(record.fields for record in caplog.records if record.name == "serving.access")["trace_id"]
 
 
-def test_rest_passes_it_on_and_logs_it(listening, make_vision, corner, caplog):
+@pytest.fixture
+def failing(listening):
     target, calls = listening
     calls.clear()
+    return Settings(models=["tiny"], model_server_target=target)
+
+
+@pytest.fixture
+def post(failing, make_vision, corner):
+    """Classify over REST with some headers."""
+    client = create_app(make_vision(failing), failing, Event()).test_client()
+    return lambda **headers: client.post(
+        "/v1/models/tiny:classify", data=corner, content_type="image/png", headers=headers
+    )
+
+
+def test_rest_passes_it_on_and_logs_it(listening, post, caplog):
     caplog.set_level("INFO")
-    settings = Settings(models=["tiny"], model_server_target=target)
-    client = create_app(make_vision(settings), settings, Event()).test_client()
-    headers = {"traceparent": PARENT, "tracestate": "vendor=1"}
-    client.post("/v1/models/tiny:classify", data=corner, content_type="image/png", headers=headers)
-    assert (calls[0]["traceparent"], calls[0]["tracestate"]) == (PARENT, "vendor=1")
+    post(traceparent=PARENT, tracestate="vendor=1")
+    (call, *_) = listening[1]
+    assert (call["traceparent"], call["tracestate"]) == (PARENT, "vendor=1")
     assert _logged(caplog) == TRACE_ID
 
 
-def test_grpc_passes_it_on_and_logs_it(listening, open_door, make_vision, corner, caplog):
-    target, calls = listening
-    calls.clear()
+def test_grpc_passes_it_on_and_logs_it(listening, failing, open_door, make_vision, corner, caplog):
     caplog.set_level("INFO")
-    settings = Settings(models=["tiny"], model_server_target=target)
-    stub = vision_pb2_grpc.VisionStub(open_door(make_vision(settings), settings, Event())[1])
+    stub = vision_pb2_grpc.VisionStub(open_door(make_vision(failing), failing, Event())[1])
     request = pb.ClassifyRequest(model=pb.ModelRef(name="tiny"), images=[corner])
     with pytest.raises(grpc.RpcError):
         stub.Classify(request, metadata=[("traceparent", PARENT)])
-    assert calls[0]["traceparent"] == PARENT
+    assert listening[1][0]["traceparent"] == PARENT
     assert _logged(caplog) == TRACE_ID
 
 
-def test_a_request_without_one_gets_its_own(listening, make_vision, corner, caplog):
-    target, calls = listening
-    calls.clear()
+def test_a_request_without_one_gets_its_own(listening, post, caplog):
     caplog.set_level("INFO")
-    settings = Settings(models=["tiny"], model_server_target=target)
-    client = create_app(make_vision(settings), settings, Event()).test_client()
-    client.post("/v1/models/tiny:classify", data=corner, content_type="image/png")
-    assert calls[0]["traceparent"][3:35] == _logged(caplog)
+    post()
+    assert listening[1][0]["traceparent"][3:35] == _logged(caplog)
