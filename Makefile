@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKOV := $(VENV)/checkov
 CLIENTS := $(VENV)/clients
+EXACTNESS := $(VENV)/exactness
 PORT ?= 8080
 DEMO = $(BIN)/fovea demo --http-port $(PORT) $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help pictures setup demo test test-slow lint format proto lock bench fuzz images smoke clean clients
+.PHONY: help pictures setup demo test test-slow lint format proto lock bench fuzz images smoke clean clients exactness
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +40,15 @@ clients: $(CLIENTS)/.ready ## other projects' clients, which the tests then try 
 $(CLIENTS)/.ready: requirements/clients.lock | $(READY)
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/clients.lock
+	@touch $@
+
+exactness: $(EXACTNESS)/.ready ## other projects' explanations, which the tests then compare with
+
+# Its packages come before the project's own, which are all there too: one TensorFlow, the same arithmetic under both.
+$(EXACTNESS)/.ready: requirements/exactness.lock | $(READY)
+	$(PYTHON) -m venv $(EXACTNESS)
+	$(EXACTNESS)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/exactness.lock
+	@realpath $(VENV)/lib/python3.11/site-packages > $(EXACTNESS)/lib/python3.11/site-packages/project.pth
 	@touch $@
 
 demo: $(READY) ## train three classifiers on drawn pictures, or DATA=DIR, and serve them
@@ -70,6 +80,7 @@ lock: $(READY) ## resolve requirements/*.lock afresh from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra otel --excludes requirements/serve.excludes $(LOCK) -c requirements/dev.lock -o requirements/serve.lock
 	$(BIN)/uv pip compile requirements/checkov.in $(LOCK) -o requirements/checkov.lock
 	$(BIN)/uv pip compile requirements/clients.in $(LOCK) -o requirements/clients.lock
+	$(BIN)/uv pip compile requirements/exactness.in --excludes requirements/exactness.excludes $(LOCK) -c requirements/dev.lock -o requirements/exactness.lock
 LOCK := --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 pictures: $(READY) ## make the pictures of the docs; `make demo` must run
