@@ -132,13 +132,17 @@ def main(
     calls: Annotated[int, typer.Option(min=1, help="Pictures in each measurement.")] = 1000,
     load: Annotated[int, typer.Option(min=1, help="Pictures an hour to compute for.")] = 1_000_000,
     utilisation: Annotated[float, typer.Option(min=0.05, max=1, help="Share of the processors to be busy.")] = 0.6,
-    server: Annotated[str | None, typer.Option(help="A running model server, host:port, to measure instead.")] = None,
-    model: Annotated[str, typer.Option(help="Its model.")] = "scratch",
+    model: Annotated[
+        str, typer.Option(help="Recipe whose net is measured: scratch or feature_extraction.")
+    ] = "scratch",
+    server: Annotated[
+        str | None, typer.Option(help="A running model server, host:port, that is measured instead, with its --model.")
+    ] = None,
 ) -> None:
-    """Measure what the scratch net costs, and compute what a load takes; or how fast a running model server is."""
-    options = {"calls": calls, "load": load, "utilisation": utilisation}
+    """Measure what a net costs, and compute what a load takes; or how fast a running model server is."""
+    options = {"calls": calls, "load": load, "utilisation": utilisation, "model": model}
     if server is not None:
-        report("capacity-server", options | {"model": model}, throughput(server, model, calls))
+        report("capacity-server", options, throughput(server, model, calls))
         return
     # As for Ctrl-C, so that no process is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -152,15 +156,15 @@ def main(
     with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as name:
         folder = Path(name)
         store = Store(folder / "store")
-        scratch.publish_net(scratch.net(folder / "run"), store)
+        scratch.publish_net(scratch.net(folder / "run", model), store, model)
         with (
             processes.running_model_server(store.config_path, folder / "model_server.log") as started,
-            processes.gateway(started.target, [scratch.NAME], folder / "gateway.log") as running,
+            processes.gateway(started.target, [model], folder / "gateway.log") as running,
         ):
-            figures = cost(running, started, scratch.NAME, jpeg, calls) + batching(started, scratch.NAME, calls)
-            speed = throughput(started.target, scratch.NAME, calls)
+            figures = cost(running, started, model, jpeg, calls) + batching(started, model, calls)
+            speed = throughput(started.target, model, calls)
     sizes = [Figure("picture sent by the client", len(jpeg) / 1000, "kB")]
-    report("capacity", options, [*sizes, *figures, *speed, *processors(figures, load, utilisation)])
+    report(f"capacity-{model}", options, [*sizes, *figures, *speed, *processors(figures, load, utilisation)])
 
 
 if __name__ == "__main__":

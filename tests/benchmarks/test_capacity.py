@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from benchmarks import capacity, processes
+from benchmarks import capacity, processes, scratch
 from benchmarks.measuring import Figure
 from benchmarks.processes import RunningModelServer
 
@@ -30,6 +30,10 @@ def test_costs_are_measured_on_both_processes(tiny_server, tmp_path):
     by_name = {figure.what: figure.value for figure in figures}
     assert by_name["gateway, classify"] > 0
     assert by_name["model server, classify"] > 0
+
+
+def test_the_net_on_the_bundled_base_can_be_measured_too(tmp_path):
+    assert scratch.net(tmp_path / "run", scratch.TRANSFER).input_shape == (None, 64, 64, 3)
 
 
 def test_a_running_server_is_measured_by_its_speed(tiny_server):
