@@ -129,6 +129,35 @@ def test_a_client_that_is_slow_to_send_takes_no_turn(gateway, corner):
         assert {answer.status_code for answer in answers} <= {200, 503}
 
 
+def test_sigterm_lets_what_waits_for_its_turn_finish(tiny_server, tmp_path, corner):
+    settings = {"max_in_flight": 1, "max_queued": 8, "drain_s": 0.5, "grace_s": 10, "deadline_s": 30}
+    gateway = Gateway(tmp_path / "log", models="tiny", model_server_target=tiny_server.grpc_target, **settings)
+    gateway.start()
+    gateway.wait_until_alive()
+    gateway.http.close()
+
+    def rest():
+        return httpx.post(gateway.url + CLASSIFY, content=corner, headers=PNG, timeout=30).status_code
+
+    def rpc():
+        with grpc.insecure_channel(gateway.grpc_target) as channel:
+            request = pb.ClassifyRequest(model=pb.ModelRef(name="tiny", version=1), images=[corner])
+            return vision_pb2_grpc.VisionStub(channel).Classify(request, timeout=30).classifications[0].label
+
+    assert (rest(), rpc()) == (200, "red")
+    with ThreadPoolExecutor(6) as pool:
+        with _standing_still(tiny_server):
+            answers = [pool.submit(call) for call in (rest, rpc) * 3]
+            wait_until(lambda: _metric(gateway, "fovea_requests_queued ") == 5, 20, "a queue")
+            gateway.process.send_signal(signal.SIGTERM)
+            time.sleep(2)
+            # It takes nothing new any more.
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"{gateway.url}/healthz", timeout=2)
+        assert [future.result() for future in answers] == [200, "red"] * 3
+    assert gateway.process.wait(10) == 0
+
+
 @pytest.mark.parametrize("in_queue", [False, True])
 def test_a_clients_timeout_ends_its_request(gateway, tiny_server, corner, in_queue):
     def classify(timeout_s):
