@@ -1,8 +1,12 @@
 """What an explanation costs: Grad-CAM in the served model over classify, and against a gradient tape in Keras."""
 
+import os
 import signal
+import subprocess
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +19,19 @@ from benchmarks.measuring import WARM_UP_CALLS, Figure, interleave, median_ms, r
 from benchmarks.processes import RunningGateway
 from serving import tensors
 from serving.contract import images, signatures
+from serving.patterns import FILTERS_A_CALL
 
 if TYPE_CHECKING:
+    import keras
+
     from training.export.network import Network
+
+LIBRARIES_PYTHON = processes.REPOSITORY / ".venv" / "exactness" / "bin" / "python"
+"""Where other projects' explanations are installed, by `make exactness`."""
+
+LEAST_ARITHMETIC = {"xplique": 2, "tf-keras-vis": 6, "tf-explain": 6}
+LEAST_OVERLAY = {"xplique": 1, "tf-keras-vis": 3, "tf-explain": 3}
+"""How many times faster than each library Grad-CAM should be."""
 
 PATTERNS = 64
 """Filters whose patterns are drawn."""
@@ -179,8 +193,12 @@ def filter_patterns(target: str, model: str, network: "Network", layer: str, rou
     """Compare the filter patterns of the served model with the same loop in eager Keras."""
     filters = np.arange(min(PATTERNS, network.layers[layer].output.shape[-1]), dtype=np.int32)
     with direct.predictor(target, model) as prepare:
-        served = prepare(signatures.filter_patterns(layer), {signatures.FILTER_INDEX: filters})
-        contenders = {"served": served, "eager": lambda: eager_patterns(network, layer, filters)}
+        parts = [filters[start : start + FILTERS_A_CALL] for start in range(0, len(filters), FILTERS_A_CALL)]
+        served = [prepare(signatures.filter_patterns(layer), {signatures.FILTER_INDEX: part}) for part in parts]
+        contenders = {
+            "served": lambda: [call() for call in served],
+            "eager": lambda: eager_patterns(network, layer, filters),
+        }
         seconds = interleave(contenders, rounds, warm_up=0)
     return [
         Figure(
@@ -191,6 +209,90 @@ def filter_patterns(target: str, model: str, network: "Network", layer: str, rou
         ),
         Figure(f"{len(filters)} patterns of {layer}, served", float(np.median(seconds["served"])), "s"),
     ]
+
+
+@contextmanager
+def libraries(model: "keras.Model", jpeg: bytes, folder: Path) -> Iterator[Callable[[str], float]]:
+    """Give a function that lets another project's Grad-CAM answer once, in its own process, and returns the seconds."""
+    model.save(folder / "net.keras")
+    (folder / "picture.jpg").write_bytes(jpeg)
+    command: list[str | Path] = [
+        LIBRARIES_PYTHON,
+        "-m",
+        "benchmarks.explainers",
+        folder / "net.keras",
+        folder / "picture.jpg",
+    ]
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    with subprocess.Popen(
+        command, cwd=processes.REPOSITORY, env=quiet, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        questions, answers = process.stdin, process.stdout
+        assert questions is not None
+        assert answers is not None
+
+        def ask(line: str) -> float:
+            questions.write(f"{line}\n")
+            questions.flush()
+            return float(answers.readline())
+
+        try:
+            yield ask
+        finally:
+            questions.close()
+
+
+def against_libraries(
+    running: RunningGateway,
+    target: str,
+    model: str,
+    picture: np.ndarray,
+    jpeg: bytes,
+    ask: Callable[[str], float],
+    calls: int,
+) -> list[Figure]:
+    """Compare Grad-CAM with three libraries: the arithmetic alone, and everything from a JPEG to an overlay as PNG.
+
+    The libraries time themselves in their process, so that no way to it counts against them.
+    """
+    figures = []
+    inputs = {signatures.IMAGES: picture[np.newaxis], signatures.CLASS_INDEX: np.array([1], np.int32)}
+    with (
+        direct.predictor(target, model) as prepare,
+        httpx.Client(base_url=running.url, timeout=direct.TIMEOUT_S, trust_env=False) as http,
+    ):
+        arithmetic = prepare(signatures.GRAD_CAM, inputs)
+        path, headers = f"/v1/models/{model}/explain/grad-cam", {"Accept": "image/png", "Content-Type": "image/jpeg"}
+
+        def overlay() -> object:
+            return http.post(path, content=jpeg, headers=headers).raise_for_status()
+
+        for what, ours, suffix, goals in (
+            ("arithmetic", arithmetic, "", LEAST_ARITHMETIC),
+            ("JPEG to overlay", overlay, " overlay", LEAST_OVERLAY),
+        ):
+            own: list[float] = []
+            theirs: dict[str, list[float]] = {library: [] for library in goals}
+            for index in range(WARM_UP_CALLS + calls):
+                started = time.perf_counter()
+                ours()
+                seconds = time.perf_counter() - started
+                others = {library: ask(library + suffix) for library in goals}
+                if index >= WARM_UP_CALLS:
+                    own.append(seconds)
+                    for library, value in others.items():
+                        theirs[library].append(value)
+            figures += [
+                Figure(
+                    f"{library} over Fovea, {what}",
+                    float(np.median(values) / np.median(own)),
+                    "times",
+                    at_least=goals[library],
+                )
+                for library, values in theirs.items()
+            ]
+            figures.append(median_ms(f"Grad-CAM, {what}", np.array(own)))
+    return figures
 
 
 def _ratio(seconds: dict[str, np.ndarray], first: str, second: str) -> float:
@@ -228,6 +330,12 @@ def main(
                 for recipe in models:
                     figures += through_the_gateway(running, recipe, jpeg, 1, calls)
                     figures += through_the_gateway(running, recipe, jpeg, batch, max(1, calls // batch))
+                if LIBRARIES_PYTHON.exists():
+                    net = models[scratch.NAME]
+                    with libraries(net, jpeg, folder) as ask:
+                        figures += against_libraries(running, target, scratch.NAME, picture, jpeg, ask, calls)
+                else:
+                    print("xplique, tf-keras-vis and tf-explain are compared once `make exactness` has been run")
                 figures += large_answer(running, target, scratch.NAME, "conv1", jpeg, calls)
             figures += filter_patterns(target, scratch.NAME, network, "conv2", rounds)
     options = {"calls": calls, "batch": batch, "rounds": rounds, "warm_up_calls": WARM_UP_CALLS}
