@@ -17,10 +17,11 @@ from training.nets import convolution, residual_block
 
 
 def residual() -> keras.Model:
-    """Batch normalisation, two residual blocks with convolutions for shortcuts, a sigmoid."""
+    """Batch normalisation, two residual blocks with convolutions for shortcuts, a convolution with ReLU, a sigmoid."""
     images = keras.Input((24, 32, 3))
     x = layers.ReLU()(convolution(layers.Rescaling(1 / 255)(images), 4, 1, "stem"))
     x = residual_block(residual_block(x, 6, "stage1"), 8, "stage2")
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="features")(x)
     x = layers.GlobalAveragePooling2D()(x)
     for layer in classifier(2):
         x = layer(x)
@@ -62,9 +63,12 @@ def _on(base: keras.Model, rescaling: layers.Layer) -> keras.Model:
 
 
 def make(name: str) -> keras.Model:
-    """Build a net with weights that carry a signal through it, and biases and statistics other than a fresh net's."""
-    keras.utils.set_random_seed(7)
-    model = NETS[name]()
+    """Build a net of `NETS`."""
+    return fill(NETS[name]())
+
+
+def fill(model: keras.Model) -> keras.Model:
+    """Give a net weights that carry a signal through it, and biases and statistics other than a fresh net's."""
     random = np.random.default_rng(7)
     for weight in model.weights:
         if weight.path.endswith("kernel"):
