@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from serving.deadline import Deadline
 from serving.errors import DeadlineExceededError
 
-FILTERS_A_CALL = 8
+FILTERS_A_CALL = 4
 """So many are drawn at a time; those of a request that runs out of time are there for the next."""
 
 
