@@ -2,6 +2,7 @@
 
 import io
 import math
+from http import HTTPStatus
 from importlib import metadata
 from threading import Event
 from typing import IO, Any
@@ -28,6 +29,16 @@ _OPEN = frozenset(
         *("/openapi.json", "/", "/page/<path:name>"),
     )
 )
+
+# Answered by gunicorn, before a request is one.
+_OF_THE_SERVER: dict[Any, Any] = {
+    status: {"content": {"text/html": {"schema": {"type": "string"}}}}
+    for status in (HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+}
+_SECURITY_SCHEMES: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "An API key."},
+}
 
 
 class OrjsonProvider(JSONProvider):
@@ -78,7 +89,10 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
         info=Info(title="Fovea", version=metadata.version("fovea"), description=_DESCRIPTION),
         doc_ui=False,
         static_folder=None,
-        responses={400: schemas.ErrorBody, 500: schemas.ErrorBody},
+        responses=dict.fromkeys(sorted(set(errors.STATUS.values())), schemas.ErrorBody) | _OF_THE_SERVER,
+        security_schemes=_SECURITY_SCHEMES,
+        # A key, or none where the gateway asks for none.
+        openapi_extensions={"security": [{}, *({name: []} for name in _SECURITY_SCHEMES)]},
         validation_error_status=400,
         validation_error_model=schemas.ErrorBody,
         validation_error_callback=errors.raise_invalid,

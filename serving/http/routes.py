@@ -282,7 +282,9 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
             return response
         return jsonify(_model(status))
 
-    @on_model(app.get, "/metadata", tags=[_SERVED])
+    @on_model(
+        app.get, "/metadata", tags=[_SERVED], responses={200: {"content": {JSON: {"schema": {"type": "object"}}}}}
+    )
     def metadata(path: schemas.ModelPath, query: schemas.NoQuery) -> Response:
         """Return the signatures, as TensorFlow Serving does, and the model card."""
         served, signature_map = vision.signatures(path.ref(), g.deadline)

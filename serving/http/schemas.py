@@ -3,7 +3,7 @@
 import functools
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from serving.catalog import ModelRef
 from serving.contract.signatures import CAM_MAPS, GRAD_CAM
@@ -65,7 +65,11 @@ def _numbers(value: object) -> object:
     return list(dict.fromkeys(found))
 
 
-Numbers = Annotated[list[int], BeforeValidator(_numbers)]
+_NUMBERS_SCHEMA = {
+    "type": "array",
+    "items": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+(-[0-9]+)?$"}]},
+}
+Numbers = Annotated[list[int], BeforeValidator(_numbers), WithJsonSchema(_NUMBERS_SCHEMA)]
 
 
 class _Query(BaseModel):

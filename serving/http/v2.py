@@ -111,7 +111,7 @@ class LiveBody(Answer):
     live: bool
 
 
-class ReadyBody(Answer):
+class ServerReadyBody(Answer):
     """Whether every configured model answers."""
 
     ready: bool
@@ -216,7 +216,7 @@ def register(app: OpenAPI, vision: Vision, settings: Settings, stopping: Event) 
         """Say that the process is alive; asks nobody else."""
         return jsonify(live=True)
 
-    @app.get("/v2/health/ready", tags=[_TAG], responses={200: ReadyBody, 503: ReadyBody})
+    @app.get("/v2/health/ready", tags=[_TAG], responses={200: ServerReadyBody, 503: ServerReadyBody})
     def server_ready(query: NoQuery) -> tuple[Response, int]:
         """Say whether every configured model answers."""
         return _readiness(not stopping.is_set() and all(code == "OK" for code in vision.readiness().values()))
