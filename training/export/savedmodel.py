@@ -148,7 +148,7 @@ def _write_warmup(folder: str, card: ModelCard) -> None:
     quarter of a minute and more.
     """
     names = [signatures.PREDICT, signatures.CLASSIFY_BYTES, signatures.MODEL_CARD]
-    names += [signatures.GRAD_CAM] if card.grad_cam_layer else []
+    names += [signatures.GRAD_CAM, signatures.CAM_METHODS] if card.grad_cam_layer else []
     path = f"{folder}/{WARMUP_FILE}"
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
