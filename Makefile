@@ -9,11 +9,12 @@ READY := $(VENV)/.ready
 CHECKOV := $(VENV)/checkov
 CLIENTS := $(VENV)/clients
 EXACTNESS := $(VENV)/exactness
+RIVALS := $(VENV)/rivals
 PORT ?= 8080
 DEMO = $(BIN)/fovea demo --http-port $(PORT) $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help pictures setup demo test test-slow lint format proto lock bench fuzz images smoke clean clients exactness
+.PHONY: help pictures setup demo test test-slow lint format proto lock bench fuzz images smoke clean clients exactness rivals
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +52,15 @@ $(EXACTNESS)/.ready: requirements/exactness.lock | $(READY)
 	@realpath $(VENV)/lib/python3.11/site-packages > $(EXACTNESS)/lib/python3.11/site-packages/project.pth
 	@touch $@
 
+rivals: $(RIVALS)/.ready ## other servers, beside which `python -m benchmarks.serving` measures
+
+# As above.
+$(RIVALS)/.ready: requirements/rivals.lock | $(READY)
+	$(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/rivals.lock
+	@realpath $(VENV)/lib/python3.11/site-packages > $(RIVALS)/lib/python3.11/site-packages/project.pth
+	@touch $@
+
 demo: $(READY) ## train three classifiers on drawn pictures, or DATA=DIR, and serve them
 	@exec $(DEMO)
 
@@ -81,6 +91,7 @@ lock: $(READY) ## resolve requirements/*.lock afresh from pyproject.toml
 	$(BIN)/uv pip compile requirements/checkov.in $(LOCK) -o requirements/checkov.lock
 	$(BIN)/uv pip compile requirements/clients.in $(LOCK) -o requirements/clients.lock
 	$(BIN)/uv pip compile requirements/exactness.in --excludes requirements/exactness.excludes $(LOCK) -c requirements/dev.lock -o requirements/exactness.lock
+	$(BIN)/uv pip compile requirements/rivals.in --excludes requirements/rivals.excludes $(LOCK) -o requirements/rivals.lock
 LOCK := --quiet --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 pictures: $(READY) ## make the pictures of the docs; `make demo` must run

@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import httpx
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 120
+RIVAL_START_TIMEOUT_S = 300
+"""Several processes that import TensorFlow one after another may take minutes on a busy machine."""
 STOP_TIMEOUT_S = 20
 POLL_S = 0.005
 
@@ -31,8 +33,12 @@ class RunningGateway:
 
     def worker(self) -> int:
         """Return the process id of the one worker."""
-        (pid,) = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return int(pid)
+        (pid,) = self.workers()
+        return pid
+
+    def workers(self) -> list[int]:
+        """Return the process ids of all workers."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
 
 @dataclass(frozen=True)
@@ -45,18 +51,21 @@ class RunningModelServer:
 
 
 @contextmanager
-def gateway(model_server_target: str, models: Sequence[str], log: Path) -> Iterator[RunningGateway]:
+def gateway(
+    model_server_target: str, models: Sequence[str], log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[RunningGateway]:
     """Run a gateway with its default settings.
 
     Args:
         model_server_target: where the model server listens, host:port.
         models: names of the models to answer for.
         log: receives what the gateway writes.
+        settings: other settings, by the names of their variables.
 
     Raises:
         RuntimeError: it ended or did not answer in time; the message holds its log.
     """
-    port = _free_port()
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FOVEA_")}
     environment |= {
         "FOVEA_MODELS": ",".join(models),
@@ -65,6 +74,7 @@ def gateway(model_server_target: str, models: Sequence[str], log: Path) -> Itera
         "FOVEA_HTTP_PORT": str(port),
         "FOVEA_GRPC_PORT": "0",
         "FOVEA_DRAIN_S": "0",
+        **(settings or {}),
     }
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(timeout=START_TIMEOUT_S, trust_env=False) as http:
@@ -84,6 +94,38 @@ def gateway(model_server_target: str, models: Sequence[str], log: Path) -> Itera
 
 
 @contextmanager
+def http_server(
+    command: Sequence[str], environment: Mapping[str, str], port: int, path: str, log: Path
+) -> Iterator[int]:
+    """Run a server of others until it answers a GET, whatever the status below 500, and give its process id.
+
+    Args:
+        command: program and arguments.
+        environment: variables beside those of this process.
+        port: where it is told to listen.
+        path: what to ask for.
+        log: receives what it writes.
+
+    Raises:
+        RuntimeError: it ended or did not answer in time; the message holds its log.
+    """
+    with httpx.Client(timeout=START_TIMEOUT_S, trust_env=False) as http:
+
+        def answers() -> bool:
+            try:
+                return http.get(f"http://127.0.0.1:{port}{path}").status_code < httpx.codes.INTERNAL_SERVER_ERROR
+            except httpx.TransportError:
+                return False
+
+        started = time.perf_counter()
+        with _process(command, log, dict(os.environ) | dict(environment)) as process:
+            while not answers():
+                _check(process, started, log, RIVAL_START_TIMEOUT_S)
+                time.sleep(0.1)
+            yield process.pid
+
+
+@contextmanager
 def model_server(config_file: str, log: Path) -> Iterator[str]:
     """Run a model server of what a `models.config` lists, and give its gRPC target; see `running_model_server`."""
     with running_model_server(config_file, log) as server:
@@ -91,18 +133,19 @@ def model_server(config_file: str, log: Path) -> Iterator[str]:
 
 
 @contextmanager
-def running_model_server(config_file: str, log: Path) -> Iterator[RunningModelServer]:
-    """Run a model server of what a `models.config` lists.
+def running_model_server(config_file: str, log: Path, flags: Sequence[str] = ()) -> Iterator[RunningModelServer]:
+    """Run a model server of what a `models.config` lists, with more flags.
 
     Raises:
         RuntimeError: it ended or did not answer in time; the message holds its log.
     """
-    port = _free_port()
+    port = free_port()
     command = [
         *(sys.executable, "-m", "serving.model_server.launch"),
         f"--port={port}",
         f"--model_config_file={config_file}",
         "--allow_version_labels_for_unavailable_models=true",
+        *flags,
     ]
     started = time.perf_counter()
     with _process(command, log, dict(os.environ)) as process:
@@ -150,22 +193,24 @@ def _process(command: Sequence[str], log: Path, environment: dict[str, str]) -> 
         yield process
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+        # What it started may outlive it.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
-def _check(process: subprocess.Popen, started: float, log: Path) -> None:
+def _check(process: subprocess.Popen, started: float, log: Path, timeout_s: float = START_TIMEOUT_S) -> None:
     name = " ".join(map(str, process.args[1:3]))  # type: ignore[index]  # a list, as _process gave it
     if process.poll() is not None:
         raise RuntimeError(f"{name} ended with {process.returncode}:\n{log.read_text()}")
-    if time.perf_counter() - started > START_TIMEOUT_S:
-        raise RuntimeError(f"{name} did not answer in {START_TIMEOUT_S} s:\n{log.read_text()}")
+    if time.perf_counter() - started > timeout_s:
+        raise RuntimeError(f"{name} did not answer in {timeout_s} s:\n{log.read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
