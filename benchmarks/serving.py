@@ -386,7 +386,8 @@ def main(
             scratch.publish_net(net, store, model)
             net.save(folder / f"{model}.keras")
         figures = []
-        with processes.running_model_server(store.config_path, folder / "model_server.log", MODEL_SERVER_FLAGS) as server:
+        log = folder / "model_server.log"
+        with processes.running_model_server(store.config_path, log, MODEL_SERVER_FLAGS) as server:
             for model in (SCRATCH, MEAN):
                 case = Case(model, folder / f"{model}.keras", server, SIZE, sent, folder)
                 figures += compare(model, _measure(case, clients, seconds, rounds, workers, others))
