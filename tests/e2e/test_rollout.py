@@ -144,6 +144,29 @@ def requests_to_stable(line, clients=2):
     assert len(answers) > 20
 
 
+def test_a_label_waits_for_every_server_behind_the_name(line, tmp_path, monkeypatch):
+    flags = (
+        f"--model_config_file={line.store.config_path}",
+        "--model_config_file_poll_wait_seconds=4",
+        "--allow_version_labels_for_unavailable_models=true",
+    )
+    with ModelServer(tmp_path / "late.log", *flags) as late:
+        both = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.grpc_port))
+            for server in (line.server, late)
+        ]
+        monkeypatch.setattr("training.served.socket.getaddrinfo", lambda *_, **__: both)
+        line.publish()
+        line.run("promote", "--server", line.server.grpc_target)
+        spec = model_spec(line.model, label="stable", signature_name="model_card")
+        request = predict_request(spec, {"query": [b""]})
+
+        def follows():
+            return late.prediction.Predict(request, timeout=30).model_spec.version.value == 2
+
+        wait_until(follows, 20, "the late server follows")
+
+
 def test_good_canaries_are_promoted_and_bad_ones_given_up_without_a_failed_request(line):
     with requests_to_stable(line) as failures:
         assert line.roll_out().state == "nothing new"
@@ -221,29 +244,6 @@ def test_the_loop_by_commands_under_load_through_the_gateway(line, tmp_path, enc
                 client.join()
     assert failed == []
     assert answered[paths[1]] == {1, 2}
-
-
-def test_a_label_waits_for_every_server_behind_the_name(line, tmp_path, monkeypatch):
-    flags = (
-        f"--model_config_file={line.store.config_path}",
-        "--model_config_file_poll_wait_seconds=4",
-        "--allow_version_labels_for_unavailable_models=true",
-    )
-    with ModelServer(tmp_path / "late.log", *flags) as late:
-        both = [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.grpc_port))
-            for server in (line.server, late)
-        ]
-        monkeypatch.setattr("training.served.socket.getaddrinfo", lambda *_, **__: both)
-        line.publish()
-        line.run("promote", "--server", line.server.grpc_target)
-        spec = model_spec(line.model, label="stable", signature_name="model_card")
-        request = predict_request(spec, {"query": [b""]})
-
-        def follows():
-            return late.prediction.Predict(request, timeout=30).model_spec.version.value == 2
-
-        wait_until(follows, 20, "the late server follows")
 
 
 def test_a_rollout_that_was_broken_off_goes_on(line):
