@@ -176,6 +176,17 @@ def cpu_s(*pids: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def session(leader: int) -> list[int]:
+    """Return the process ids of a session: of a server, and of all that it started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        # Fields 4 to 6 are parent, process group and session. A process may end meanwhile.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == leader:
+                found.append(int(folder.name))
+    return found
+
+
 @contextmanager
 def _process(command: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
     """Run a process in a session of its own, and end it with all its children."""

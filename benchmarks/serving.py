@@ -60,7 +60,8 @@ class Contender:
         port: int,
         requests: Sequence[bytes],
         read: Callable[[bytes], float],
-        pids: Callable[[], list[int]] = list,
+        pids: Callable[[], list[int]],
+        behind: Sequence[int] = (),
     ) -> None:
         """Note how to ask.
 
@@ -68,12 +69,18 @@ class Contender:
             port: of the loopback address.
             requests: one of each picture.
             read: reads the probability of the second class from the body of an answer.
-            pids: gives the processes whose time is measured.
+            pids: gives its processes.
+            behind: processes of the model server that it asks.
         """
         self._port = port
         self._requests = requests
         self._read = read
-        self.pids = pids
+        self._pids = pids
+        self._behind = behind
+
+    def cpu_s(self) -> np.ndarray:
+        """Return the processor time that it has used, and that the model server behind it has."""
+        return np.array([processes.cpu_s(*self._pids()), processes.cpu_s(*self._behind)])
 
     def probability(self) -> float:
         """Ask for the first picture once."""
@@ -115,8 +122,8 @@ class Turns:
 
     closed: list[Outcome]
     half: list[Outcome]
-    cpu_s: float
-    """Processor time of its processes in the closed loop, where they are known."""
+    cpu_s: np.ndarray
+    """Processor time in the closed loop, of its own processes and of the model server behind it, float64 [2]."""
 
     @property
     def rate(self) -> float:
@@ -135,12 +142,12 @@ def take_turns(contenders: Mapping[str, Contender], clients: int, seconds: float
         contender.closed(clients, min(seconds, WARM_UP_S))
     closed: dict[str, list[Outcome]] = {name: [] for name in contenders}
     half: dict[str, list[Outcome]] = {name: [] for name in contenders}
-    cpu = dict.fromkeys(contenders, 0.0)
+    cpu = {name: np.zeros(2) for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
-            before = processes.cpu_s(*contender.pids())
+            before = contender.cpu_s()
             closed[name].append(contender.closed(clients, seconds))
-            cpu[name] += processes.cpu_s(*contender.pids()) - before
+            cpu[name] += contender.cpu_s() - before
     for number in range(rounds):
         for name, contender in contenders.items():
             peak = float(np.median([outcome.rate for outcome in closed[name]]))
@@ -174,10 +181,15 @@ def compare(model: str, turns: Mapping[str, Turns]) -> list[Figure]:
         for name, wait in waits.items()
     ]
     figures += [Figure(f"{model}: {name}, failed requests", row.errors, "") for name, row in turns.items()]
-    answered = load.merge(turns[GATEWAY].closed)
-    figures.append(Figure(f"{model}: processor time of load, a request", _each_ms(answered.cpu_s, answered), "ms"))
-    cpu_ms = _each_ms(turns[GATEWAY].cpu_s, answered)
-    figures.append(Figure(f"{model}: gateway's own processor time, a classify", cpu_ms, "ms", at_most=3))
+    figures += [
+        Figure(f"{model}: {name}, processor time a request", _each_ms(row.cpu_s.sum(), row.closed), "ms")
+        for name, row in turns.items()
+    ]
+    own = turns[GATEWAY]
+    own_ms = _each_ms(own.cpu_s[0], own.closed)
+    figures.append(Figure(f"{model}: gateway's own processor time, a classify", own_ms, "ms", at_most=3))
+    spent = sum(outcome.cpu_s for outcome in own.closed)
+    figures.append(Figure(f"{model}: processor time of the load, a request", _each_ms(spent, own.closed), "ms"))
     return figures
 
 
@@ -211,8 +223,8 @@ def memory(target: str, model: str, pictures: Sequence[bytes], folder: Path, cli
     ]
 
 
-def _each_ms(seconds: float, outcome: Outcome) -> float:
-    return 1000 * seconds / max(1, len(outcome.latencies))
+def _each_ms(seconds: float, outcomes: Sequence[Outcome]) -> float:
+    return 1000 * seconds / max(1, sum(len(outcome.latencies) for outcome in outcomes))
 
 
 # How each contender is started and asked.
@@ -242,7 +254,7 @@ def gateway(case: Case, workers: int) -> Iterator[Contender]:
     settings = {"FOVEA_WORKERS": str(workers)}
     with processes.gateway(case.server.target, [case.model], case.folder / "gateway.log", settings) as running:
         requests = _plain(f"/v1/models/{case.model}:classify", case.pictures)
-        yield Contender(_port(running), requests, _read_classification, running.workers)
+        yield Contender(_port(running), requests, _read_classification, running.workers, [case.server.pid])
 
 
 @contextmanager
@@ -301,8 +313,8 @@ def _rival(
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "BENTOML_DO_NOT_TRACK": "true",
     }
-    with processes.http_server(command(port), environment, port, "/", case.folder / f"{name.split()[0]}.log"):
-        yield Contender(port, requests, _read_plain)
+    with processes.http_server(command(port), environment, port, "/", case.folder / f"{name.split()[0]}.log") as pid:
+        yield Contender(port, requests, _read_plain, lambda: processes.session(pid))
 
 
 def _read_classification(body: bytes) -> float:

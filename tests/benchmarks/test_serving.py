@@ -96,7 +96,8 @@ def test_percentiles_count_failures_as_waits_without_end():
 
 def _turns(rate, waits_ms):
     closed = Outcome(np.full(rate, 0.01), 1, rate, 0, 0.1)
-    return serving.Turns([closed], [Outcome(np.full(100, waits_ms / 1000), 1, 100, 1, 0)], cpu_s=0.002 * rate)
+    half = Outcome(np.full(100, waits_ms / 1000), 1, 100, 1, 0)
+    return serving.Turns([closed], [half], cpu_s=np.array([0.002, 0.004]) * rate)
 
 
 def test_contenders_are_compared_with_the_goals():
@@ -108,6 +109,7 @@ def test_contenders_are_compared_with_the_goals():
     own = figures["scratch: gateway, 99th percentile at half of its peak"]
     assert (own.value, own.at_most, own.reached) == (pytest.approx(20), pytest.approx(10), False)
     assert figures["scratch: LitServe, failed requests"].value == 1
+    assert figures["scratch: BentoML, processor time a request"].value == pytest.approx(6)
     cpu = figures["scratch: gateway's own processor time, a classify"]
     assert (cpu.value, cpu.reached) == (pytest.approx(2), True)
 
