@@ -10,6 +10,8 @@ from training.export.verify import Reference, verify
 
 LARGE = ("vgg16", "mobilenet_v2")
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 @pytest.fixture(
     scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in NETS]
