@@ -26,6 +26,7 @@ _FLAGS: list[tuple[str, int | str | bool, str]] = [
     ("model_base_path", "", "its folder of versions, absolute"),
     ("file_system_poll_wait_seconds", 1, "pause between two looks for versions; 0: only when configured"),
     ("allow_version_labels_for_unavailable_models", False, "a new label may name a version that is not loaded yet"),
+    ("enable_batching", False, "merge calls that come while others are computed"),
     ("enable_grpc_healthcheck_service", False, "answer grpc.health.v1 as well"),
     ("grpc_max_threads", _THREADS, "gRPC calls at once; more are refused"),
     ("rest_api_num_threads", _THREADS, "REST calls at once; more wait"),
@@ -35,7 +36,6 @@ _FLAGS: list[tuple[str, int | str | bool, str]] = [
 ]
 _FLAGS_WITHOUT_EFFECT = (
     "batching_parameters_file",
-    "enable_batching",
     "enable_model_warmup",
     "enable_per_model_batching_parameters",
     "enable_profiler",
@@ -132,6 +132,7 @@ def _serve(flags: argparse.Namespace) -> None:
             # On a laptop a training run may want the same GPU.
             gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
         ),
+        batching=flags.enable_batching,
     )
     try:
         _answer(flags, manager, config)

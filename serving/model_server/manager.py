@@ -42,10 +42,12 @@ class ModelManager:
         poll_wait_s: float = 1.0,
         allow_labels_for_unavailable: bool = False,
         session_config: tf.compat.v1.ConfigProto | None = None,
+        batching: bool = False,
     ) -> None:
         self._poll_wait_s = poll_wait_s
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
         self._session_config = session_config
+        self._batching = batching
         self._configs: dict[str, ModelConfig] = {}
         self._labels: dict[str, dict[str, int]] = {}
         # Per model: version to what was loaded, or to None where loading failed.
@@ -229,7 +231,7 @@ class ModelManager:
         self._set_state(name, number, ModelVersionStatus.LOADING)
         started = time.monotonic()
         try:
-            loaded = _Loaded(Servable(name, number, path, self._session_config))
+            loaded = _Loaded(Servable(name, number, path, self._session_config, self._batching))
         except Exception as error:  # a SavedModel can fail in any way; the server must outlive it
             failure = as_serving_error(error)
             _log.error("failed to load %s version %d: %s", name, number, failure)

@@ -8,6 +8,7 @@ from grpc import StatusCode
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from serving.model_server.batching import Batcher, Run
 from serving.model_server.errors import ServingError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -33,12 +34,20 @@ class Servable:
     """A model version ready to answer; any number of threads may call it at once.
 
     Raises ServingError or `tf.errors.OpError` from the constructor when the SavedModel cannot be loaded or one of
-    its warm-up requests fails.
+    its warm-up requests fails. With `batching`, calls that come while others are computed are merged.
     """
 
-    def __init__(self, name: str, version: int, path: str, config: tf.compat.v1.ConfigProto | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        path: str,
+        config: tf.compat.v1.ConfigProto | None = None,
+        batching: bool = False,
+    ) -> None:
         self.name = name
         self.version = version
+        self._compute: Run = Batcher(self._run) if batching else self._run
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
             self.signatures = _load(self._session, path)
@@ -69,7 +78,18 @@ class Servable:
             raise ServingError(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature_name}" not found.')
         signature = self.signatures[signature_name]
         _check_inputs(signature, inputs)
-        fetches = _fetches(signature, list(output_filter))
+        _check_outputs(signature, list(output_filter))
+        return self._compute(signature_name, inputs, output_filter, timeout_s)
+
+    def _run(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Iterable[str] = (),
+        timeout_s: float | None = None,
+    ) -> dict[str, np.ndarray]:
+        signature = self.signatures[signature_name]
+        fetches = {alias: signature.outputs[alias].name for alias in output_filter or signature.outputs}
         feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
         # gRPC reports a call without a deadline as one with centuries left.
         timeout_ms = max(1, int(timeout_s * 1000)) if timeout_s is not None and timeout_s < _MAX_TIMEOUT_S else 0
@@ -139,7 +159,7 @@ def _check_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, n
             raise invalid(f"Input {alias} has shape {list(array.shape)} but the signature expects {shape}.")
 
 
-def _fetches(signature: meta_graph_pb2.SignatureDef, output_filter: list[str]) -> dict[str, str]:
+def _check_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: list[str]) -> None:
     for alias in output_filter:
         if alias not in signature.outputs:
             raise invalid(
@@ -148,7 +168,6 @@ def _fetches(signature: meta_graph_pb2.SignatureDef, output_filter: list[str]) -
             )
         if output_filter.count(alias) > 1:
             raise invalid(f"duplicate output tensor alias: {alias}")
-    return {alias: signature.outputs[alias].name for alias in output_filter or signature.outputs}
 
 
 def _warmup_requests(path: str) -> Iterator[predict_pb2.PredictRequest]:

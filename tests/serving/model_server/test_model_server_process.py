@@ -35,7 +35,7 @@ class TestFlags:
         assert flags.allow_version_labels_for_unavailable_models is value
 
     def test_known_ones_without_effect_are_accepted_and_told(self, capsys: pytest.CaptureFixture[str]) -> None:
-        parse_flags(["--model_base_path=/m", "--enable_batching", "--batching_parameters_file=/b"])
+        parse_flags(["--model_base_path=/m", "--enable_profiler", "--batching_parameters_file=/b"])
         with pytest.raises(SystemExit):
             parse_flags(["--help"])
         assert "Accepted without effect: --batching_parameters_file" in capsys.readouterr().out

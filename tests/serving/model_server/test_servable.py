@@ -39,13 +39,17 @@ def test_keeps_trailing_zero_bytes_of_a_scalar_string(servable: Servable) -> Non
     assert servable.run("constant", {})["text"].item() == b"fixed\0"
 
 
-def test_answers_many_threads_at_once(servable: Servable) -> None:
+@pytest.mark.parametrize("batching", [False, True])
+def test_answers_many_threads_at_once(exported: dict[int, Path], batching: bool) -> None:
+    servable = Servable("tiny", 1, str(exported[1]), batching=batching)
+
     def brightest(value: int) -> int:
         images = np.full((1, 4, 4, 3), value, np.uint8)
         return int(servable.run("pair", {"images": images}, ["brightest"])["brightest"][0])
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(brightest, range(200))) == list(range(200))
+    servable.close()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""Calls merged into batches while others are computed, as TensorFlow Serving does with `--enable_batching`."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from grpc import StatusCode
+
+from serving.model_server.errors import ServingError
+
+Arrays = Mapping[str, np.ndarray]
+Run = Callable[[str, Arrays, Iterable[str], float | None], dict[str, np.ndarray]]
+_Key = tuple[object, ...]
+
+
+class Batcher:
+    """Computes one batch at a time; what comes meanwhile is the next one.
+
+    A call that comes alone waits for nobody. Those that wait are merged where they ask for the same outputs of the
+    same signature with rows of the same shape. Rows must not influence each other, as for TensorFlow Serving's
+    batching; where outputs have no row for each of the inputs', which fails there, calls are computed one by one.
+    """
+
+    def __init__(self, run: Run, max_rows: int = 32) -> None:
+        """Merge calls of a function.
+
+        Args:
+            run: computes outputs of a signature's name, inputs, names of outputs, and a timeout in seconds.
+            max_rows: of a batch that is merged; a single call may have more.
+        """
+        self._run = run
+        self._max_rows = max_rows
+        self._lock = threading.Lock()
+        self._busy = False
+        self._waiting: list[_Call] = []
+
+    def __call__(
+        self, signature_name: str, inputs: Arrays, output_filter: Iterable[str] = (), timeout_s: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """Compute the outputs of one call; errors as those of the function, and DEADLINE_EXCEEDED after `timeout_s`."""
+        call = _Call(signature_name, inputs, tuple(output_filter), timeout_s)
+        with self._lock:
+            leads = not self._busy
+            if leads:
+                self._busy, call.batch = True, [call]
+            else:
+                self._waiting.append(call)
+        if not leads and not call.turn.wait(timeout_s):
+            with self._lock:
+                if call.batch is None and call.outputs is None and call.error is None:
+                    if call in self._waiting:
+                        self._waiting.remove(call)
+                    raise ServingError(StatusCode.DEADLINE_EXCEEDED, "The call's time ended in the queue.")
+        if call.batch is not None:
+            self._lead(call.batch)
+        if call.error is not None:
+            raise call.error
+        assert call.outputs is not None
+        return call.outputs
+
+    def _lead(self, batch: "Sequence[_Call]") -> None:
+        """Compute a batch, and hand on to whoever leads the next."""
+        try:
+            self._compute(batch)
+        finally:
+            with self._lock:
+                following = self._next()
+                self._busy = bool(following)
+                if following:
+                    following[0].batch = following
+            for call in [*batch[1:], *following[:1]]:
+                call.turn.set()
+
+    def _next(self) -> "list[_Call]":
+        """Take the call that waits longest, and what can be merged with it."""
+        batch: list[_Call] = []
+        rows = 0
+        for call in self._waiting:
+            if not batch or (call.key == batch[0].key and call.rows and rows + call.rows <= self._max_rows):
+                batch.append(call)
+                rows += call.rows
+        self._waiting = [call for call in self._waiting if call not in batch]
+        return batch
+
+    def _compute(self, batch: "Sequence[_Call]") -> None:
+        first = batch[0]
+        if len(batch) > 1:
+            inputs = {name: np.concatenate([call.inputs[name] for call in batch]) for name in first.inputs}
+            timeouts = [call.timeout_s for call in batch if call.timeout_s is not None]
+            timeout_s = max(timeouts) if len(timeouts) == len(batch) else None
+            try:
+                outputs = self._run(first.signature_name, inputs, first.output_filter, timeout_s)
+                _cut(outputs, batch)
+                return
+            except Exception:  # one call may be to blame: alone, each learns its own
+                pass
+        for call in batch:
+            try:
+                call.outputs = self._run(call.signature_name, call.inputs, call.output_filter, call.timeout_s)
+            except Exception as error:  # raised where the call was made
+                call.error = error
+
+
+def _cut(outputs: Arrays, batch: "Sequence[_Call]") -> None:
+    """Give each call its rows."""
+    ends = np.cumsum([call.rows for call in batch])
+    if any(array.shape[:1] != (ends[-1],) for array in outputs.values()):
+        raise ValueError("the outputs have no row for each of the inputs'")
+    for call, end in zip(batch, ends, strict=True):
+        call.outputs = {name: array[end - call.rows : end] for name, array in outputs.items()}
+
+
+class _Call:
+    """A call that waits for a batch; `rows` is 0 where it cannot be merged."""
+
+    def __init__(
+        self, signature_name: str, inputs: Arrays, output_filter: tuple[str, ...], timeout_s: float | None
+    ) -> None:
+        self.signature_name = signature_name
+        self.inputs = inputs
+        self.output_filter = output_filter
+        self.timeout_s = timeout_s
+        self.turn = threading.Event()
+        self.batch: Sequence[_Call] | None = None
+        self.outputs: dict[str, np.ndarray] | None = None
+        self.error: Exception | None = None
+        counts = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
+        self.rows = counts.pop() if len(counts) == 1 else 0
+        shapes = sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items())
+        self.key: _Key = (signature_name, output_filter, bool(self.rows), *shapes)
