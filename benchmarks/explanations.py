@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 LIBRARIES_PYTHON = processes.REPOSITORY / ".venv" / "exactness" / "bin" / "python"
 """Where other projects' explanations are installed, by `make exactness`."""
 
+TURN = 10
+"""Calls that a contender makes in a row."""
+
+REST_S = 0.2
+"""Seconds between the turns of two contenders."""
+
+FOVEA = "Fovea"
 LEAST_ARITHMETIC = {"xplique": 2, "tf-keras-vis": 6, "tf-explain": 6}
 LEAST_OVERLAY = {"xplique": 1, "tf-keras-vis": 3, "tf-explain": 3}
 """How many times faster than each library Grad-CAM should be."""
@@ -242,6 +250,32 @@ def libraries(model: "keras.Model", jpeg: bytes, folder: Path) -> Iterator[Calla
             questions.close()
 
 
+def take_turns(contenders: dict[str, Callable[[], float]], calls: int) -> dict[str, np.ndarray]:
+    """Let contenders call in turns of TURN calls, after a rest each, since TensorFlow's threads go on for a while.
+
+    Args:
+        contenders: calls that return their seconds, by name.
+        calls: how many of each count, rounded up to whole turns; the first of a turn is not among them.
+
+    Returns:
+        Seconds of each call, by name.
+    """
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(1 + -(-calls // TURN)):
+        for name, call in contenders.items():
+            time.sleep(REST_S)
+            seconds = [call() for _ in range(1 + TURN)][1:]
+            # All are called once before any of their calls counts.
+            found[name] += seconds if turn else []
+    return {name: np.array(seconds) for name, seconds in found.items()}
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 def against_libraries(
     running: RunningGateway,
     target: str,
@@ -271,17 +305,10 @@ def against_libraries(
             ("arithmetic", arithmetic, "", LEAST_ARITHMETIC),
             ("JPEG to overlay", overlay, " overlay", LEAST_OVERLAY),
         ):
-            own: list[float] = []
-            theirs: dict[str, list[float]] = {library: [] for library in goals}
-            for index in range(WARM_UP_CALLS + calls):
-                started = time.perf_counter()
-                ours()
-                seconds = time.perf_counter() - started
-                others = {library: ask(library + suffix) for library in goals}
-                if index >= WARM_UP_CALLS:
-                    own.append(seconds)
-                    for library, value in others.items():
-                        theirs[library].append(value)
+            contenders: dict[str, Callable[[], float]] = {FOVEA: partial(_timed, ours)}
+            contenders |= {library: partial(ask, library + suffix) for library in goals}
+            seconds = take_turns(contenders, calls)
+            own, theirs = seconds[FOVEA], {library: seconds[library] for library in goals}
             figures += [
                 Figure(
                     f"{library} over Fovea, {what}",
@@ -291,7 +318,7 @@ def against_libraries(
                 )
                 for library, values in theirs.items()
             ]
-            figures.append(median_ms(f"Grad-CAM, {what}", np.array(own)))
+            figures.append(median_ms(f"Grad-CAM, {what}", own))
     return figures
 
 
