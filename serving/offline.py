@@ -11,13 +11,23 @@ from serving.backend import Answer, RefusedError, VersionState
 from serving.catalog import ModelRef
 from serving.deadline import Deadline
 from serving.errors import FoveaError, InvalidArgumentError
-from serving.inference import Vision
+from serving.inference import MAX_FILTERS, Vision
 from serving.model_server.errors import ServingError
 from serving.model_server.servable import Servable, as_written
 from serving.settings import MODEL_NAME, Settings
 from serving.targets import Targets
 
-__all__ = ["Deadline", "Explanation", "FoveaError", "ModelRef", "Targets", "Vision", "newest_version", "open_model"]
+__all__ = [
+    "MAX_FILTERS",
+    "Deadline",
+    "Explanation",
+    "FoveaError",
+    "ModelRef",
+    "Targets",
+    "Vision",
+    "newest_version",
+    "open_model",
+]
 
 _DEADLINE_S = 600.0
 

@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 
 from serving.contract import signatures
-from serving.offline import Deadline, Explanation, ModelRef, Targets, Vision
+from serving.offline import MAX_FILTERS, Deadline, Explanation, ModelRef, Targets, Vision
 
 LIMIT_S = 600.0
 """Longest time for one answer of the model."""
-
-MOST_FILTERS = 64
-"""Filters of a layer that are drawn at most, as many as the gateway draws at a time."""
 
 
 def explain(
@@ -86,7 +83,7 @@ def explain(
     drawable = [item for item in card.layers if item.filter_patterns] if filters else []
     for number, item in enumerate(drawable, start=1):
         (folder / "filters").mkdir(parents=True, exist_ok=True)
-        first = range(min(item.channels, MOST_FILTERS))
+        first = range(min(item.channels, MAX_FILTERS))
         patterns = vision.filter_patterns(ref, item.name, first, Deadline(LIMIT_S))
         _place(folder, "filters", number, item.name).write_bytes(vision.pattern_grid(patterns))
         if progress:

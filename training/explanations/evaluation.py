@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fovea.v1.model_card_pb2 import ModelCard
 from PIL import Image
 from scipy.stats import bootstrap, spearmanr
 
@@ -77,7 +78,7 @@ class Scores:
     @property
     def title(self) -> str:
         """Name the method and its layer."""
-        return self.name if self.layer is None else f"{self.name} at {self.layer}"
+        return _title((self.name, self.layer))
 
     def measures(self) -> dict[str, np.ndarray]:
         """Return the values by measure."""
@@ -212,9 +213,7 @@ def evaluate(
     right, shares = [], []
     for start in range(0, len(chosen), _BATCH):
         batch = chosen[start : start + _BATCH]
-        pixels = np.stack(
-            [images.resize(images.decode(path.read_bytes()), card.input_height, card.input_width) for path, _ in batch]
-        )
+        pixels = _read([path for path, _ in batch], card)
         predicted = model.probabilities(pixels).argmax(axis=1)
         found = dict(_maps(model, places, pixels, predicted))
         for number, (path, label) in enumerate(batch):
@@ -336,6 +335,12 @@ def _title(key: Key) -> str:
     return name if layer is None else f"{name} at {layer}"
 
 
+def _read(files: Sequence[Path], card: ModelCard) -> np.ndarray:
+    """Return pictures as the model takes them, uint8 [n, h, w, 3]."""
+    size = card.input_height, card.input_width
+    return np.stack([images.resize(images.decode(file.read_bytes()), *size) for file in files])
+
+
 def _enlarged(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Interpolate a map to the size of the model's pictures, as overlays do."""
     height, width = size
@@ -361,10 +366,7 @@ def _shuffled(
     progress: Progress | None,
 ) -> dict[str, Estimate]:
     """Compare the maps with those of the model with shuffled weights (Adebayo et al. 2018), the class held."""
-    card = model.card
-    pixels = np.stack(
-        [images.resize(images.decode(f.read_bytes()), card.input_height, card.input_width) for f in files]
-    )
+    pixels = _read(files, model.card)
     classes = model.probabilities(pixels).argmax(axis=1)
     before = dict(_maps(model, layers, pixels, classes))
     model.shuffle_weights(random)
