@@ -1,11 +1,9 @@
 """What a picture costs: processor time of gateway and model server, by batch size, and the processors for a load."""
 
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -150,19 +148,14 @@ def main(
 
     import_tensorflow()
     from benchmarks import scratch
-    from training.store import Store
 
     jpeg = scratch.jpeg()
-    with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as name:
-        folder = Path(name)
-        store = Store(folder / "store")
-        scratch.publish_net(scratch.net(folder / "run", model), store, model)
-        with (
-            processes.running_model_server(store.config_path, folder / "model_server.log") as started,
-            processes.gateway(started.target, [model], folder / "gateway.log") as running,
-        ):
-            figures = cost(running, started, model, jpeg, calls) + batching(started, model, calls)
-            speed = throughput(started.target, model, calls)
+    with (
+        scratch.served(model) as (folder, started, _),
+        processes.gateway(started.target, [model], folder / "gateway.log") as running,
+    ):
+        figures = cost(running, started, model, jpeg, calls) + batching(started, model, calls)
+        speed = throughput(started.target, model, calls)
     sizes = [Figure("picture sent by the client", len(jpeg) / 1000, "kB")]
     report(f"capacity-{model}", options, [*sizes, *figures, *speed, *processors(figures, load, utilisation)])
 

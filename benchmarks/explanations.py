@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -339,32 +338,24 @@ def main(
     import_tensorflow()
     from benchmarks import scratch
     from training.export.network import open_network
-    from training.store import Store
 
     jpeg = scratch.jpeg()
-    with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as temporary:
-        folder = Path(temporary)
-        store = Store(folder / "store")
-        models = {name: scratch.net(folder / name, name) for name in (scratch.NAME, scratch.TRANSFER)}
-        for recipe, model in models.items():
-            scratch.publish_net(model, store, recipe)
-        network = open_network(models[scratch.NAME])
+    with scratch.served(scratch.NAME, scratch.TRANSFER) as (folder, server, models):
+        target, network = server.target, open_network(models[scratch.NAME])
         picture = images.resize(images.decode(jpeg), *network.images.shape[1:3])
-        with processes.model_server(store.config_path, folder / "model_server.log") as target:
-            figures = measure(target, scratch.NAME, network, picture, calls)
-            figures += all_methods(target, scratch.NAME, picture, calls)
-            with processes.gateway(target, list(models), folder / "gateway.log") as running:
-                for recipe in models:
-                    figures += through_the_gateway(running, recipe, jpeg, 1, calls)
-                    figures += through_the_gateway(running, recipe, jpeg, batch, max(1, calls // batch))
-                if LIBRARIES_PYTHON.exists():
-                    net = models[scratch.NAME]
-                    with libraries(net, jpeg, folder) as ask:
-                        figures += against_libraries(running, target, scratch.NAME, picture, jpeg, ask, calls)
-                else:
-                    print("xplique, tf-keras-vis and tf-explain are compared once `make exactness` has been run")
-                figures += large_answer(running, target, scratch.NAME, "conv1", jpeg, calls)
-            figures += filter_patterns(target, scratch.NAME, network, "conv2", rounds)
+        figures = measure(target, scratch.NAME, network, picture, calls)
+        figures += all_methods(target, scratch.NAME, picture, calls)
+        with processes.gateway(target, list(models), folder / "gateway.log") as running:
+            for recipe in models:
+                figures += through_the_gateway(running, recipe, jpeg, 1, calls)
+                figures += through_the_gateway(running, recipe, jpeg, batch, max(1, calls // batch))
+            if LIBRARIES_PYTHON.exists():
+                with libraries(models[scratch.NAME], jpeg, folder) as ask:
+                    figures += against_libraries(running, target, scratch.NAME, picture, jpeg, ask, calls)
+            else:
+                print("xplique, tf-keras-vis and tf-explain are compared once `make exactness` has been run")
+            figures += large_answer(running, target, scratch.NAME, "conv1", jpeg, calls)
+        figures += filter_patterns(target, scratch.NAME, network, "conv2", rounds)
     options = {"calls": calls, "batch": batch, "rounds": rounds, "warm_up_calls": WARM_UP_CALLS}
     report("explanations", options, figures)
 

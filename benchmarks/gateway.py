@@ -1,7 +1,6 @@
 """What the gateway costs: time to start, memory, and the time it adds to a Predict of the model server."""
 
 import signal
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -112,18 +111,13 @@ def main(
 
     import_tensorflow()
     from benchmarks import scratch
-    from training.store import Store
 
     jpeg = scratch.jpeg()
-    with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as name:
-        folder = Path(name)
-        store = Store(folder / "store")
-        scratch.publish_net(scratch.net(folder / "run"), store)
-        with processes.model_server(store.config_path, folder / "model_server.log") as target:
-            figures = start(target, scratch.NAME, folder, repeats)
-            with processes.gateway(target, [scratch.NAME], folder / "gateway.log") as running:
-                figures += memory(running, scratch.NAME, jpeg, memory_calls)
-                figures += added_time(running, target, scratch.NAME, jpeg, calls)
+    with scratch.served(scratch.NAME) as (folder, server, _):
+        figures = start(server.target, scratch.NAME, folder, repeats)
+        with processes.gateway(server.target, [scratch.NAME], folder / "gateway.log") as running:
+            figures += memory(running, scratch.NAME, jpeg, memory_calls)
+            figures += added_time(running, server.target, scratch.NAME, jpeg, calls)
     options = {"calls": calls, "repeats": repeats, "memory_calls": memory_calls, "warm_up_calls": WARM_UP_CALLS}
     report("gateway", options, figures)
 

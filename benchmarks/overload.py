@@ -2,11 +2,9 @@
 
 import asyncio
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -205,17 +203,12 @@ def main(
 
     import_tensorflow()
     from benchmarks import scratch
-    from training.store import Store
 
-    with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as name:
-        folder = Path(name)
-        store = Store(folder / "store")
-        scratch.publish_net(scratch.net(folder / "run"), store)
-        with (
-            processes.model_server(store.config_path, folder / "model_server.log") as target,
-            processes.gateway(target, [scratch.NAME], folder / "gateway.log") as running,
-        ):
-            figures = overload(Load(running.url, scratch.NAME, scratch.jpeg()), seconds, rounds)
+    with (
+        scratch.served(scratch.NAME) as (folder, server, _),
+        processes.gateway(server.target, [scratch.NAME], folder / "gateway.log") as running,
+    ):
+        figures = overload(Load(running.url, scratch.NAME, scratch.jpeg()), seconds, rounds)
     report("overload", {"seconds": seconds, "rounds": rounds}, figures)
 
 

@@ -1,12 +1,16 @@
 """The models that are measured: the nets of recipes, not trained, since only time is measured."""
 
 import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 import numpy as np
 from fovea.v1.model_card_pb2 import ModelCard
 
+from benchmarks import processes
 from training import recipes
 from training.data.pictures import Findings, PictureSet
 from training.drawing.scene import draw
@@ -49,6 +53,26 @@ def net(folder: Path, name: str = NAME) -> keras.Model:
 def publish_net(model: keras.Model, store: Store, name: str = NAME) -> None:
     """Export, verify and publish a net of two classes under the name of its recipe."""
     publish(model, ModelCard(model_name=name, recipe=name, class_names=CLASSES), store)
+
+
+@contextmanager
+def served(*names: str) -> Iterator[tuple[Path, processes.RunningModelServer, dict[str, keras.Model]]]:
+    """Publish the nets of recipes and run a model server of them.
+
+    Args:
+        names: of the recipes.
+
+    Returns:
+        A temporary folder, the model server, and the nets by recipe.
+    """
+    with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as temporary:
+        folder = Path(temporary)
+        store = Store(folder / "store")
+        models = {name: net(folder / name, name) for name in names}
+        for name, model in models.items():
+            publish_net(model, store, name)
+        with processes.running_model_server(store.config_path, folder / "model_server.log") as server:
+            yield folder, server, models
 
 
 def mean() -> keras.Model:
