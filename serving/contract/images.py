@@ -1,5 +1,6 @@
 """Encoded picture in, upright RGB out, and the one resize that training and serving share."""
 
+import ctypes
 import io
 
 import numpy as np
@@ -18,6 +19,22 @@ _STRIP_ROWS = 256
 
 # Limits belong to the caller (`max_pixels`), which can say what the limit is. Pillow's own only warns.
 Image.MAX_IMAGE_PIXELS = None
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing what is wrong with a picture to standard error, as often as its maker likes.
+
+    Pillow turns off its warnings only. The damage shows in the error that Pillow raises.
+    """
+    try:
+        # A symbol is also looked for in what a library is linked to, wherever that lies.
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+    except (AttributeError, OSError):
+        # This Pillow was built without libtiff, or holds it within itself.
+        return
+
+
+_silence_libtiff()
 
 
 class UndecodableImageError(ValueError):

@@ -1,5 +1,6 @@
 """Decoding and the one resize."""
 
+import contextlib
 import io
 import struct
 
@@ -155,3 +156,16 @@ def test_resize_averages_where_it_shrinks():
     stripes[:, ::2] = 255
     shrunk = images.resize(Image.fromarray(stripes), 8, 8)
     assert np.abs(shrunk.astype(int) - 127).max() <= 8
+
+
+@pytest.mark.parametrize("compression", ["group4", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_decoders_do_not_write_to_standard_error(pixels, compression, capfd):
+    image = Image.fromarray(pixels).resize((70, 50)).convert("1" if compression == "group4" else "RGB")
+    data = bytearray(encoded(image, "TIFF", compression=compression))
+    # The strips lie behind the directory or before it.
+    for at in (*range(8, 40), *range(len(data) - 40, len(data))):
+        damaged = data.copy()
+        damaged[at] ^= 0xFF
+        with contextlib.suppress(images.UndecodableImageError):
+            images.decode(bytes(damaged))
+    assert capfd.readouterr().err == ""
