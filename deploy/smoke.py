@@ -57,7 +57,8 @@ def wait_until_ready(url: str, seconds: float) -> str:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            return ask(f"{url}/readyz").decode().strip()
+            # /readyz tells more, but is not routed from outside.
+            return ask(f"{url}/v2/health/ready").decode().strip()
         except FailedError as error:
             if time.monotonic() > deadline:
                 raise FailedError(f"not ready within {seconds:g} s: {error}") from None

@@ -105,9 +105,9 @@ def test_every_file_of_the_page_is_served_as_what_it_is(gateway, references):
 def test_every_other_link_leads_somewhere(gateway, references):
     links = {name for name in references if not name.startswith("page/")}
     assert links
-    # `absent` is never ready, which is what readyz says.
+    # `absent` is never ready.
     statuses = {name: gateway.http.get(f"/{name}").status_code for name in links}
-    assert statuses == {name: 503 if name == "readyz" else 200 for name in links}
+    assert statuses == {name: 503 if name == "v2/health/ready" else 200 for name in links}
 
 
 def test_nothing_leaves_the_host(gateway, references):

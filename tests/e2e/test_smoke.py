@@ -68,4 +68,5 @@ def test_nobody_at_the_address_fails_when_the_wait_is_over():
     url = f"http://127.0.0.1:{free_port()}"
     done = _smoke("--url", url, "--wait", "1")
     assert done.returncode == 1
-    assert done.stderr == f"smoke: not ready within 1 s: {url}/readyz did not answer: [Errno 111] Connection refused\n"
+    silence = f"{url}/v2/health/ready did not answer: [Errno 111] Connection refused"
+    assert done.stderr == f"smoke: not ready within 1 s: {silence}\n"

@@ -1,14 +1,22 @@
 """What rendered manifests must keep beyond their schemas. Each rule yields one sentence for each violation."""
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
+from threading import Event
 from typing import Any
 
 import typer
 from google.protobuf import text_format
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving import rpc, rpc_v2
+from serving.backend import ModelServer
+from serving.http.app import create_app
+from serving.inference import Vision
 from serving.settings import Settings
 from tests.k8s.manifests import Object, Pod, name, of_kind, pods
 from tests.k8s.messages import MonitoringConfig
@@ -21,6 +29,8 @@ SECRETS = {"fovea-tls", "fovea-api-keys"}
 """Secrets that an operator makes; everything else that is named must be rendered."""
 DNS_CACHE_S = 30
 """For so long a cluster's DNS may answer with a pod that is gone: CoreDNS' usual `cache 30`."""
+INSIDE = {"/metrics", "/readyz"}
+"""Paths for Prometheus and the kubelet, which tell more than callers need to know."""
 MOST_PICTURES = Settings.model_fields["max_pictures"].default
 MOST_FILTERS = 64
 MOST_BYTES = Settings.model_fields["max_bytes"].default
@@ -425,6 +435,65 @@ def routes(objects: list[Object]) -> Violations:
                 yield f"{name(item)}: TLS for other hosts, or by an unknown secret"
 
 
+@functools.cache
+def _served_paths() -> frozenset[str]:
+    """Return a path of each route that the gateway answers."""
+    settings = Settings(models=["x"])
+    server = ModelServer(settings.model_server_target, settings.max_answer_bytes)
+    try:
+        app = create_app(Vision(server, settings), settings, Event())
+        return frozenset(re.sub(r"<[^>]*>", "x", rule.rule) for rule in app.url_map.iter_rules())
+    finally:
+        server.close()
+
+
+def _leads_there(kind: str, given: str, path: str) -> bool:
+    """Say whether an entry of an Ingress or an HTTPRoute takes a path."""
+    if kind == "Exact":
+        return path == given
+    if kind in ("Prefix", "PathPrefix"):
+        return path == given or path.startswith(f"{given.rstrip('/')}/")
+    # ImplementationSpecific: for most controllers a prefix, also of a name.
+    return path.startswith(given)
+
+
+def _entries(item: Object) -> Iterator[tuple[str, str]]:
+    """Yield types and paths of what leads to the gateway's port of REST."""
+    if item["kind"] == "Ingress":
+        if "defaultBackend" in item["spec"]:
+            yield "Prefix", "/"
+        for rule in item["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                if path["backend"]["service"]["port"].get("name") == "http":
+                    yield path["pathType"], path["path"]
+    else:
+        for rule in item["spec"]["rules"]:
+            for match in rule.get("matches", [{}]):
+                path = match.get("path", {"type": "PathPrefix", "value": "/"})
+                yield path["type"], path["value"]
+
+
+def exposure(objects: list[Object]) -> Violations:
+    """From outside come all calls that are for callers, and no others."""
+    for item in of_kind(objects, "Ingress", "HTTPRoute"):
+        entries = list(_entries(item))
+        for path in sorted(_served_paths()) if entries else ():
+            leads = any(_leads_there(kind, given, path) for kind, given in entries)
+            if leads == (path in INSIDE):
+                yield f"{name(item)}: {path} {'may' if leads else 'cannot'} be asked from outside"
+    services = {rpc.SERVICE, rpc_v2.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME}
+    for item in of_kind(objects, "GRPCRoute"):
+        found = {match["method"]["service"] for rule in item["spec"]["rules"] for match in rule["matches"]}
+        for service in sorted(found ^ services):
+            yield f"{name(item)}: {service} is {'not served' if service in found else 'not reached'}"
+    for item in of_kind(objects, "Service"):
+        if item["spec"].get("type", "ClusterIP") != "ClusterIP":
+            yield f"{name(item)}: all its paths may be asked from outside"
+    for item in of_kind(objects, "InferenceService"):
+        if item["metadata"].get("labels", {}).get("networking.kserve.io/visibility") != "cluster-local":
+            yield f"{name(item)}: KServe lets all paths be asked from outside"
+
+
 # --- Life of a pod
 
 
@@ -777,6 +846,7 @@ RULES: tuple[Callable[[list[Object]], Violations], ...] = (
     selectors,
     ports,
     routes,
+    exposure,
     probes,
     endings,
     accelerators,

@@ -72,6 +72,17 @@ def setting(name: str, value: str) -> Callable[[list[Object]], None]:
     return thing("ConfigMap", "gateway-", lambda item: item["data"].__setitem__(name, value))
 
 
+def route(kind: str, path: str) -> Callable[[list[Object]], None]:
+    """Put another match in the place of the second, which leads to the page."""
+
+    def change(item: Object) -> None:
+        match = item["spec"]["rules"][0]["matches"][1]
+        assert match["path"]["value"] == "/page"
+        match["path"] = {"type": kind, "value": path}
+
+    return thing("HTTPRoute", "gateway", change)
+
+
 def policy_ports(name: str, rule: dict[str, Any]) -> Callable[[list[Object]], None]:
     return thing("NetworkPolicy", name, lambda item: item["spec"].setdefault("ingress", []).append(rule))
 
@@ -219,6 +230,28 @@ MISTAKES: dict[str, tuple[Callable[[list[Object]], None], str]] = {
         thing("Gateway", "fovea", lambda i: i["spec"]["listeners"][0]["tls"].pop("certificateRefs")),
         "has no certificate",
     ),
+    "everything outside": (
+        thing("HTTPRoute", "gateway", lambda i: i["spec"]["rules"][0].pop("matches")),
+        "/metrics may be asked from outside",
+    ),
+    "readiness outside": (route("PathPrefix", "/readyz"), "/readyz may be asked from outside"),
+    "no page": (route("Exact", "/page"), "/page/x cannot be asked from outside"),
+    "no protocol": (
+        thing("GRPCRoute", "gateway", lambda i: i["spec"]["rules"][0]["matches"].pop(1)),
+        "inference.GRPCInferenceService is not reached",
+    ),
+    "no such service": (
+        thing(
+            "GRPCRoute",
+            "gateway",
+            lambda i: i["spec"]["rules"][0]["matches"][0]["method"].update(service="tensorflow.serving.ModelService"),
+        ),
+        "tensorflow.serving.ModelService is not served",
+    ),
+    "balancer": (
+        thing("Service", "gateway", lambda i: i["spec"].update(type="LoadBalancer")),
+        "all its paths may be asked",
+    ),
     "no probe": (gateway(lambda c: c.pop("readinessProbe")), "no readinessProbe"),
     "probe's port": (gateway(lambda c: c["livenessProbe"]["httpGet"].update(port="web")), "asks a port that does not"),
     "probe's path": (gateway(lambda c: c["readinessProbe"]["httpGet"].update(path="/healthz")), "instead of /readyz"),
@@ -356,6 +389,14 @@ EDGE: dict[str, tuple[Callable[[list[Object]], None], str]] = {
         ),
         "speaks gRPC to the port http",
     ),
+    "everything": (
+        thing("Ingress", "gateway", lambda i: i["spec"]["rules"][0]["http"]["paths"][0].update(pathType="Prefix")),
+        "/readyz may be asked from outside",
+    ),
+    "everything else": (
+        thing("Ingress", "gateway", lambda i: i["spec"].update(defaultBackend={"service": {"name": "gateway"}})),
+        "/metrics may be asked from outside",
+    ),
     "small bodies": (
         thing("Ingress", "gateway", lambda i: i["metadata"].pop("annotations")),
         "refuses bodies that the gateway takes",
@@ -420,3 +461,11 @@ def test_mistake_in_a_pod_of_an_inference_service():
     service = of_kind(changed, "InferenceService")[0]
     service["spec"]["predictor"]["containers"][0]["readinessProb"] = {}
     assert "readinessProb" in " ".join(schema_errors(service))
+
+
+def test_mistake_in_the_visibility_of_an_inference_service():
+    _find(
+        render(K8S / "overlays/kserve"),
+        thing("InferenceService", "fovea", lambda i: i["metadata"]["labels"].clear()),
+        "KServe lets all paths be asked",
+    )
