@@ -1,5 +1,6 @@
 """Logging as one JSON object a line, on standard error."""
 
+import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # Numbers beyond 64 bits and lone surrogates, such as a client may announce or send.
+            return json.dumps(line, default=str)
 
 
 class IdleClientFilter(logging.Filter):
