@@ -55,14 +55,20 @@ def check(
         Path | None, typer.Option("--json", help="File for everything that was found; - for standard output.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="PNG file for a contact sheet.")] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="The pictures are named by their text, as for the recipe captcha.")
+    ] = False,
     seed: SeedOption = 0,
 ) -> None:
     """Say what a picture set holds and what is wrong with it; exit code 1 if it cannot be trained on."""
+    from training.data.captchas import read_captcha_set
     from training.data.check import check_picture_set
+    from training.data.pictures import read_picture_set
 
+    read = read_captcha_set if texts else read_picture_set
     try:
         with progress_bars() as bars:
-            found = check_picture_set(folder, seed, lambda done, total: bars("read pictures", done, total))
+            found = check_picture_set(folder, seed, lambda done, total: bars("read pictures", done, total), read)
     except FoveaError as error:
         _write_json(report, {"trainable": False, "folder": str(folder), "reason": str(error)})
         raise

@@ -11,6 +11,7 @@ import numpy as np
 
 from training.data.pictures import (
     Findings,
+    Look,
     Picture,
     PictureSet,
     examine_all,
@@ -27,7 +28,11 @@ Progress = Callable[[int, int], None]
 
 
 def read_captcha_set(
-    root: Path, seed: int = 0, validation_share: float = 0.2, progress: Progress | None = None
+    root: Path,
+    seed: int = 0,
+    validation_share: float = 0.2,
+    progress: Progress | None = None,
+    look: Look | None = None,
 ) -> PictureSet:
     """Read a folder of pictures whose file names begin with their text: `0417.png`, `0417_2.png`.
 
@@ -40,6 +45,7 @@ def read_captcha_set(
         seed: decides which texts of an unsplit folder become validation texts.
         validation_share: share of the texts that does, in 0..1.
         progress: called with (files done, files in all).
+        look: called with each readable picture while it is decoded.
 
     Returns:
         The set; its classes are the characters of the training texts, in the order of their code points.
@@ -51,7 +57,7 @@ def read_captcha_set(
         raise FoveaError(f"there is no folder {root}; --data takes a folder of pictures named by their text")
     folders = split_folders(root)
     files = {split: pictures_in(folder) for split, folder in folders.items()} or _split(root, seed, validation_share)
-    digests, unreadable = examine_all([path for paths in files.values() for path in paths], progress)
+    digests, unreadable = examine_all([path for paths in files.values() for path in paths], progress, look)
     readable = {split: [path for path in paths if path not in unreadable] for split, paths in files.items()}
     for split, paths in readable.items():
         if not paths:

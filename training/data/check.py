@@ -55,11 +55,7 @@ class Check:
 
     def summary(self) -> list[str]:
         """Say in a few lines what the set holds."""
-        counts = [
-            f"{split}: "
-            + ", ".join(f"{count} {label}" for label, count in self.pictures.images_per_class(split).items())
-            for split in self.pictures.splits
-        ]
+        counts = [f"{split}: {self._counts(split)}" for split in self.pictures.splits]
         (width, height) = (_spread(self.sizes[:, axis]) for axis in (0, 1))
         return [
             *counts,
@@ -79,6 +75,7 @@ class Check:
         return [
             *self._about_splits(),
             *self._about_balance(),
+            *self._about_texts(),
             *([f"small: {self.small} pictures have a side below {SMALL_SIDE} pixels"] if self.small else []),
             *self.pictures.findings.sentences(limit),
             *some("near duplicate across splits", looks, limit),
@@ -100,7 +97,7 @@ class Check:
             "width": _spread(self.sizes[:, 0]),
             "height": _spread(self.sizes[:, 1]),
             "small": {"below": SMALL_SIDE, "count": self.small},
-            "imbalance": {"ratio": round(self.imbalance, 3), "class_weights_advised": self.imbalance >= UNBALANCED},
+            "imbalance": {"ratio": round(self.imbalance, 3), "class_weights_advised": self._class_weights_advised},
             "unreadable": {self._name(path): why for path, why in findings.unreadable.items()},
             "duplicates": pairs(findings.duplicates),
             "cross_split_duplicates": pairs(findings.cross_split_duplicates),
@@ -113,6 +110,17 @@ class Check:
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.pictures.root))
+
+    @property
+    def _class_weights_advised(self) -> bool:
+        return self.imbalance >= UNBALANCED and self.pictures.positions is None
+
+    def _counts(self, split: str) -> str:
+        counts = self.pictures.images_per_class(split)
+        if self.pictures.positions is None:
+            return ", ".join(f"{count} {label}" for label, count in counts.items())
+        characters = ", ".join(f"{label} {count} times" for label, count in counts.items())
+        return f"{len(self.pictures.splits[split])} texts of {self.pictures.positions} characters: {characters}"
 
     def _about_splits(self) -> list[str]:
         splits = self.pictures.splits
@@ -131,22 +139,44 @@ class Check:
             return []
         counts = self.pictures.images_per_class("train")
         most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        ratio = f"in train, {self.imbalance:.1f} to 1"
+        if self.pictures.positions is not None:
+            return [f"unbalanced: {most} {counts[most]} times to {least} {counts[least]} times {ratio}"]
+        return [f"unbalanced: {counts[most]} {most} to {counts[least]} {least} {ratio}; train with --class-weights"]
+
+    def _about_texts(self) -> list[str]:
+        """Say which splits hold out pictures but not texts."""
+        if self.pictures.positions is None:
+            return []
+        known = {picture.label for picture in self.pictures.splits["train"]}
+        seen = {
+            split: sum(picture.label in known for picture in pictures)
+            for split, pictures in self.pictures.splits.items()
+            if split != "train"
+        }
         return [
-            f"unbalanced: {counts[most]} {most} to {counts[least]} {least} in train, {self.imbalance:.1f} to 1; "
-            "train with --class-weights"
+            f"{split} has {count} pictures of texts that train has too: its accuracy is not that on unseen texts"
+            for split, count in seen.items()
+            if count
         ]
 
 
-def check_picture_set(root: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Check:
+def check_picture_set(
+    root: Path,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    read: Callable[..., PictureSet] = read_picture_set,
+) -> Check:
     """Read a picture set, decoding every file once, and look for what spoils training and measuring.
 
     Args:
-        root: a folder in one of the forms of `read_picture_set`.
+        root: a folder in one of the forms that `read` takes.
         seed: decides how an unsplit folder is split, as in training.
         progress: called with (files done, files in all).
+        read: `read_picture_set`, or `read_captcha_set` for pictures named by their text.
 
     Raises:
-        FoveaError: the set cannot be trained on; as `read_picture_set` says.
+        FoveaError: the set cannot be trained on; as `read` says.
     """
     sizes: dict[Path, tuple[int, int]] = {}
     hashes: dict[Path, np.ndarray] = {}
@@ -155,7 +185,7 @@ def check_picture_set(root: Path, seed: int = 0, progress: Callable[[int, int], 
         sizes[path] = image.size
         hashes[path] = perceptual_hash(image)
 
-    pictures = read_picture_set(root, seed, progress=progress, look=look)
+    pictures = read(root, seed, progress=progress, look=look)
     return Check(pictures, np.array(list(sizes.values()), np.int32), _near_duplicates(pictures, hashes))
 
 

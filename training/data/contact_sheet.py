@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from serving.contract import images
 from training.data.check import Check
+from training.data.pictures import Picture
 
 SIDE = 96
 """Side of a picture's place on the sheet, in pixels."""
@@ -31,12 +32,14 @@ class _Row:
 
 
 def draw_contact_sheet(check: Check) -> Image.Image:
-    """Draw a row for every split and class, with pictures from all over it, then the near duplicates in pairs.
+    """Draw a row for every split and class (every split of texts), then the near duplicates in pairs.
+
+    A row has pictures from all over it.
 
     Returns:
         A picture of mode RGB, 1,004 pixels wide.
     """
-    rows = list(islice(_class_rows(check), MOST_ROWS)) + list(_pair_rows(check))
+    rows = list(islice(_rows(check), MOST_ROWS)) + list(_pair_rows(check))
     heights = [_LINE + SIDE + (_LINE if row.captions else 0) + _GAP for row in rows]
     sheet = Image.new("RGB", (COLUMNS * (SIDE + _GAP) + _GAP, sum(heights) + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -54,12 +57,22 @@ def draw_contact_sheet(check: Check) -> Image.Image:
     return sheet
 
 
-def _class_rows(check: Check) -> Iterator[_Row]:
+def _rows(check: Check) -> Iterator[_Row]:
+    """Take a split and class at a time; a split at a time where pictures have texts."""
     for split, pictures in check.pictures.splits.items():
+        if check.pictures.positions is not None:
+            chosen = _some(pictures)
+            texts = " ".join(map(check.pictures.name, chosen))
+            yield _Row(f"{split}: {len(pictures)}, here {texts}", [picture.path for picture in chosen])
+            continue
         for label, name in enumerate(check.pictures.class_names):
-            paths = [picture.path for picture in pictures if picture.label == label]
-            chosen = np.linspace(0, len(paths) - 1, min(len(paths), COLUMNS)).astype(int)
-            yield _Row(f"{split} / {name}: {len(paths)}", [paths[position] for position in chosen])
+            of_class = [picture for picture in pictures if picture.label == label]
+            yield _Row(f"{split} / {name}: {len(of_class)}", [picture.path for picture in _some(of_class)])
+
+
+def _some(pictures: Sequence[Picture]) -> list[Picture]:
+    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), COLUMNS)).astype(int)
+    return [pictures[position] for position in chosen]
 
 
 def _pair_rows(check: Check) -> Iterator[_Row]:

@@ -221,8 +221,16 @@ def _natural_order(path: Path) -> list[str | int]:
 
 def _check_classes(root: Path, files: dict[str, dict[str, list[Path]]], presplit: bool) -> None:
     if not any(group for labels in files.values() for group in labels.values()):
+        loose = pictures_in(root)
         raise FoveaError(
-            f"no pictures in {root}; expected train/CLASS/*.jpg and validation/CLASS/*.jpg, CLASS/*.jpg, or CLASS.0.jpg"
+            f"no {'class folders' if loose else 'pictures'} in {root}; "
+            "expected train/CLASS/*.jpg and validation/CLASS/*.jpg, CLASS/*.jpg, or CLASS.0.jpg"
+            + (
+                f". Are {loose[0].name} and the others named by their text? The recipe captcha reads those, and "
+                "`fovea data check --texts`"
+                if loose
+                else ""
+            )
         )
     train = sorted(files["train"])
     for split, labels in files.items():

@@ -159,3 +159,21 @@ class TestCommand:
         report = json.loads(done.stdout)
         assert report["trainable"] is False
         assert words in report["reason"]
+
+
+def test_pictures_named_by_their_text(tmp_path, save_picture):
+    for number, name in enumerate(("train/01", "train/00_2", "train/00", "train/10", "validation/10_5")):
+        save_picture(tmp_path / "set" / f"{name}.png", number, (60, 40))
+    done = check_command(tmp_path / "set", "--texts", "--json", "-", "--sheet", tmp_path / "sheet.png")
+    assert done.returncode == 0
+    assert "train: 4 texts of 2 characters: 0 6 times, 1 2 times" in done.stderr
+    assert json.loads(done.stdout)["warnings"] == [
+        "unbalanced: 0 6 times to 1 2 times in train, 3.0 to 1",
+        "validation has 1 pictures of texts that train has too: its accuracy is not that on unseen texts",
+    ]
+    assert not json.loads(done.stdout)["imbalance"]["class_weights_advised"]
+    assert Image.open(tmp_path / "sheet.png").width == 1004
+    hint = check_command(tmp_path / "set")
+    assert hint.returncode == 1
+    assert "no class folders in" in hint.stderr
+    assert "`fovea data check --texts`" in hint.stderr
