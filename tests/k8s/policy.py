@@ -436,7 +436,7 @@ def routes(objects: list[Object]) -> Violations:
 
 
 @functools.cache
-def _served_paths() -> frozenset[str]:
+def served_paths() -> frozenset[str]:
     """Return a path of each route that the gateway answers."""
     settings = Settings(models=["x"])
     server = ModelServer(settings.model_server_target, settings.max_answer_bytes)
@@ -477,7 +477,7 @@ def exposure(objects: list[Object]) -> Violations:
     """From outside come all calls that are for callers, and no others."""
     for item in of_kind(objects, "Ingress", "HTTPRoute"):
         entries = list(_entries(item))
-        for path in sorted(_served_paths()) if entries else ():
+        for path in sorted(served_paths()) if entries else ():
             leads = any(_leads_there(kind, given, path) for kind, given in entries)
             if leads == (path in INSIDE):
                 yield f"{name(item)}: {path} {'may' if leads else 'cannot'} be asked from outside"

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fovea.oip import open_inference_pb2
+from fovea.v1 import vision_pb2
 from prometheus_client import REGISTRY
 
 from serving import metrics
 from tests.k8s.manifests import K8S, REPOSITORY, kubectl, of_kind, render
+from tests.k8s.policy import served_paths
 
 MONITORING = K8S / "components/monitoring"
 HISTOGRAM = ("_bucket", "_sum", "_count")
@@ -121,6 +124,37 @@ def test_labels_in_expressions_exist():
         for comparison, value in re.findall(r'code(=~|=|!=)"([^"]*)"', rule["expr"]):
             for alternative in value.split("|") if comparison == "=~" else [value]:
                 assert any(re.fullmatch(alternative, code) for code in {*codes, "OK", "INTERNAL"}), alternative
+
+
+def _calls(file, service) -> set[str]:
+    return {method.name for method in file.DESCRIPTOR.services_by_name[service].methods}
+
+
+def _left_out(alert_or_record: str) -> set[str]:
+    """Return the routes and RPCs that a rule leaves out."""
+    expression = next(rule["expr"] for rule in _rules() if alert_or_record in (rule.get("alert"), rule.get("record")))
+    (pattern,) = set(re.findall(r'route!~"([^"]+)"', expression))
+    routes = served_paths() | _calls(vision_pb2, "Vision") | _calls(open_inference_pb2, "GRPCInferenceService")
+    return {route for route in routes if re.fullmatch(pattern, route)}
+
+
+def test_slow_explanations_are_no_alert():
+    calls = _calls(vision_pb2, "Vision") - {"Classify", "ListModels"}
+    assert _left_out("FoveaSlow") == calls | {path for path in served_paths() if "explain" in path}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *(f"fovea:request_failures:ratio_rate{window}" for window in ("5m", "30m", "1h", "6h")),
+        "FoveaFailuresFast",
+        "FoveaModelNotReady",
+    ],
+)
+def test_probes_and_scrapes_are_no_failures(rule):
+    health = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+    models = {"/v2/models/x/ready", "/v2/models/x/versions/x/ready"}
+    assert _left_out(rule) == health | models | {"ServerLive", "ServerReady", "ModelReady"}
 
 
 def test_scraped_jobs_are_those_of_the_alerts():
