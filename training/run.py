@@ -115,13 +115,15 @@ class Run:
         Args:
             model: the model.
             optimizer: a new optimizer.
-            rows: gives what it takes for a split; the pixels by default.
+            rows: gives what it takes for a split, if not pixels: features, for a net that is quick.
             phase: name of this part of the training in the history.
             epochs: how many; those of the options by default.
             augment: how to vary the training pictures.
             mix: how to mix the pictures and labels of a training batch; the model must end in a softmax.
             label_smoothing: share of a label that is spread over all classes, in 0..1.
         """
+        # Where the net takes less time than the Python between two steps, an epoch is one execution.
+        short = rows is not None
         rows = rows or self.pixels
         epochs = epochs or self.options.epochs
         train, batch_size = rows("train"), self.options.batch_size
@@ -133,7 +135,12 @@ class Run:
             self.folder / "checkpoints", self._history, phase, len(train), self.options, self._cluster
         )
         one_hot = mix is not None or label_smoothing > 0
-        model.compile(optimizer, loss=_loss(model, one_hot, label_smoothing), metrics=["accuracy"])
+        model.compile(
+            optimizer,
+            loss=_loss(model, one_hot, label_smoothing),
+            metrics=["accuracy"],
+            steps_per_execution=steps_per_epoch if short else 1,
+        )
         done = checkpoints.restore(model, steps_per_epoch)
         self._cluster.check_same("the epochs that are done", done)
         if done < epochs and not checkpoints.is_over(done):

@@ -76,6 +76,20 @@ def test_patience_ends_a_phase_and_a_later_start_leaves_it_ended(run):
     assert history(again) == rows
 
 
+def test_an_epoch_in_one_execution_is_the_same_epoch(run):
+    """What serves features, which are read and stepped through without Python between."""
+    step_by_step, at_once = run("step-by-step", batch_size=2), run("at-once", batch_size=2)
+    models = [net(each, dropout=0.5) for each in (step_by_step, at_once)]
+    step_by_step.fit(models[0], keras.optimizers.SGD(0.3, momentum=0.9))
+    at_once.fit(models[1], keras.optimizers.SGD(0.3, momentum=0.9), rows=at_once.pixels)
+    for first, second in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-6)
+    measures = [
+        [row[name] for row in history(each) for name in ("loss", "val_loss")] for each in (step_by_step, at_once)
+    ]
+    np.testing.assert_allclose(*(np.array(each, float) for each in measures), atol=2e-6)
+
+
 def test_a_run_goes_on_with_the_same_dropout(run):
     whole = weights_after(run("whole", epochs=4), 4, dropout=0.5)
     weights_after(run("broken", epochs=4), 2, dropout=0.5)

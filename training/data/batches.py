@@ -29,6 +29,9 @@ class Rows(Protocol):
         ...
 
 
+READ_BYTES = 1 << 22
+"""What is read at once, in whole batches: a call of Python for each batch of features would take most of an epoch."""
+
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(images uint8 [n,h,w,3], seed int64 [2]) -> images of the same shape."""
 
@@ -71,6 +74,7 @@ def training_batches(
     """
 
     per_epoch = steps(len(rows), batch_size, whole)
+    at_once = batch_size * max(1, READ_BYTES // (batch_size * _row_bytes(rows)))
 
     def order(epoch: np.ndarray) -> np.ndarray:
         return np.random.default_rng([seed, int(epoch)]).permutation(len(rows))
@@ -78,11 +82,16 @@ def training_batches(
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         positions = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
         positions.set_shape([len(rows)])
-        batches = tf.data.Dataset.from_tensor_slices(positions).batch(batch_size, drop_remainder=whole)
-        return batches.enumerate().map(lambda step, positions: (epoch, step, positions))
+        read = tf.data.Dataset.from_tensor_slices(positions).batch(at_once).map(load, tf.data.AUTOTUNE, True)
+        return read.flat_map(split).enumerate().map(lambda step, batch: (epoch, step, *batch))
 
-    def load(epoch: tf.Tensor, step: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, targets = _load(rows, labels, positions, one_hot)
+    def load(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _load(rows, labels, positions, one_hot)
+
+    def split(images: tf.Tensor, targets: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((images, targets)).batch(batch_size, drop_remainder=whole)
+
+    def vary(epoch: tf.Tensor, step: tf.Tensor, images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         draw = tf.stack([tf.constant(seed, tf.int64), epoch * per_epoch + step])
         if augment is not None:
             images = augment(images, draw)
@@ -93,7 +102,7 @@ def training_batches(
     return (
         tf.data.Dataset.range(first_epoch, epochs)
         .flat_map(epoch_batches)
-        .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(vary, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
 
@@ -111,6 +120,10 @@ def evaluation_batches(rows: Rows, labels: np.ndarray, batch_size: int, one_hot:
 def steps(rows: int, batch_size: int, whole: bool = False) -> int:
     """Return how many batches an epoch has, or how many whole ones."""
     return rows // batch_size if whole else -(-rows // batch_size)
+
+
+def _row_bytes(rows: Rows) -> int:
+    return int(np.prod(rows.shape)) * rows.dtype.itemsize
 
 
 def _load(rows: Rows, labels: np.ndarray, positions: tf.Tensor, one_hot: int | None) -> tuple[tf.Tensor, tf.Tensor]:

@@ -64,3 +64,25 @@ def test_a_later_start_sees_what_an_undisturbed_run_sees(pixels):
         np.testing.assert_array_equal(targets, expected)
         np.testing.assert_array_equal(rows, expected_rows)
     assert not np.array_equal(whole[0][0], whole[3][0])
+
+
+def test_batches_are_read_many_at_a_time_where_rows_are_small(pixels):
+    asked = []
+
+    class Counted:
+        shape, dtype = pixels.shape, pixels.dtype
+
+        def __len__(self):
+            return len(pixels)
+
+        def read(self, positions):
+            asked.append(len(positions))
+            return pixels.read(positions)
+
+    labels = np.arange(7, dtype=np.int32)
+    found = batches.training_batches(Counted(), labels, 3, seed=5, epochs=2).as_numpy_iterator()
+    assert [len(targets) for _, targets in found] == [3, 3, 1, 3, 3, 1]
+    assert asked == [7, 7]
+    # The last batch of an epoch is left out where workers share whole ones.
+    whole = batches.training_batches(Counted(), labels, 3, seed=5, epochs=2, whole=True).as_numpy_iterator()
+    assert [len(targets) for _, targets in whole] == [3, 3, 3, 3]
