@@ -150,6 +150,7 @@ def _peak_memory(folder: Path, run: Path) -> float:
 
 def main(
     pictures: Annotated[int, typer.Option(min=1, help="Training pictures where speed is measured.")] = 500,
+    cached_pictures: Annotated[int, typer.Option(min=1, help="The same for features kept on disk.")] = 2000,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs that are timed.")] = 5,
 ) -> None:
     """Measure training speed and memory."""
@@ -159,13 +160,15 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         workspace = Path(temporary)
         write_pictures(workspace / "pictures", pictures)
+        write_pictures(workspace / "cached", cached_pictures)
         parts: list[Callable[[], list[Figure]]] = [
             lambda: against_generator(workspace / "pictures", epochs),
-            lambda: cached_against_end_to_end(workspace / "pictures", workspace, epochs),
+            lambda: cached_against_end_to_end(workspace / "cached", workspace, epochs),
             lambda: memory(workspace),
         ]
         figures = [figure for part in parts for figure in part()]
-    report("training", {"pictures": pictures, "epochs": epochs}, figures)
+    options = {"pictures": pictures, "cached_pictures": cached_pictures, "epochs": epochs}
+    report("training", options, figures)
 
 
 if __name__ == "__main__":
