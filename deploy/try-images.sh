@@ -39,7 +39,12 @@ hardened() {
 size() { $engine image inspect --format '{{.Size}}' "$1"; }
 base=$(size "${PYTHON_IMAGE:-docker.io/library/python:3.11-slim-bookworm}")
 for image in "$gateway" "$training"; do
-    echo "$image: $((($(size "$image") - base) / 1000000)) MB beyond its base of $((base / 1000000)) MB"
+    beyond=$((($(size "$image") - base) / 1000000))
+    echo "$image: $beyond MB beyond its base of $((base / 1000000)) MB"
+    if [ "$image" = "$gateway" ] && [ "$beyond" -gt 300 ]; then
+        echo "$image is larger than 300 MB: something of TensorFlow came in" >&2
+        exit 1
+    fi
 done
 
 $engine volume create "$id" >/dev/null
