@@ -14,6 +14,28 @@ def residual_block(x: keras.KerasTensor, channels: int, name: str) -> keras.Kera
     return layers.ReLU(name=f"{name}_relu2")(x)
 
 
+def pooled_residual_block(x: keras.KerasTensor, channels: int, name: str) -> keras.KerasTensor:
+    """Apply a residual block with normalisation before its convolutions and pooling after them.
+
+    From [n,h,w,c] to [n,h/2,w/2,channels] (He et al. 2016, "Identity mappings in deep residual networks"; max-pooling
+    as in Chollet 2017, "Xception"). Slower than `residual_block`, since its convolutions see the full resolution, and
+    better where pictures are few.
+    """
+    shortcut = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_shortcut")(x)
+    shortcut = layers.AveragePooling2D(2, padding="same", name=f"{name}_shortcut_pool")(shortcut)
+    for number in (1, 2):
+        x = normalised(x, f"{name}_{number}")
+        x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"{name}_conv{number}")(x)
+    x = layers.MaxPooling2D(3, strides=2, padding="same", name=f"{name}_pool")(x)
+    return layers.Add(name=f"{name}_add")([x, shortcut])
+
+
+def normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Apply batch normalisation and ReLU."""
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
 def convolution(
     x: keras.KerasTensor, channels: int, strides: int, name: str, kernel: int | tuple[int, int] = 3
 ) -> keras.KerasTensor:

@@ -69,7 +69,7 @@ RECIPES = {
         Recipe(dense, height=96, width=96, epochs=30),
         Recipe(scratch, height=150, width=150, epochs=30),
         Recipe(scratch_augmented, height=150, width=150, epochs=100),
-        Recipe(scratch_best, height=96, width=96, epochs=150),
+        Recipe(scratch_best, height=128, width=128, epochs=100),
         Recipe(feature_extraction, height=64, width=64, epochs=30, takes=_BASE | {"cached"}),
         Recipe(fine_tuned, height=80, width=80, epochs=15, takes=_BASE | {"unfreeze", "from_run"}),
         Recipe(captcha, height=60, width=160, epochs=10, read=read_captcha_set),
