@@ -49,8 +49,9 @@ def _serve() -> None:
         # prometheus_client decides when it is imported whether its values are shared between processes.
         folder = tempfile.TemporaryDirectory(prefix="fovea-metrics-")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder.name
-    from serving import server
+    from serving import memory, server
 
+    memory.give_back_large_blocks()
     try:
         server.Gateway(chosen).run()
     except server.PortTakenError as error:
