@@ -1,7 +1,6 @@
 """The application factory of the HTTP door."""
 
 import io
-import math
 from http import HTTPStatus
 from importlib import metadata
 from threading import Event
@@ -11,6 +10,7 @@ import orjson
 from flask import Flask, Request, Response, current_app, g, request
 from flask.json.provider import JSONProvider
 from flask_openapi3 import Info, OpenAPI
+from pydantic import ValidationError
 
 from serving.access import Access, request_id
 from serving.api_keys import ApiKeys
@@ -105,6 +105,7 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
     errors.register(app)
     routes.register(app, vision, settings, stopping)
     v2.register(app, vision, settings, stopping)
+    _describe_timeout(app)
 
     @app.before_request
     def begin() -> None:
@@ -118,7 +119,7 @@ def create_app(vision: Vision, settings: Settings, stopping: Event) -> Flask:
         )
         if keys.required and g.access.route not in _OPEN:
             g.access.authenticate(keys, request.headers)
-        g.deadline = Deadline.earlier(settings.deadline_s, _timeout(request.headers.get("X-Request-Timeout")))
+        g.deadline = Deadline.earlier(settings.deadline_s, _timeout(request.headers.get(schemas.TIMEOUT_HEADER.name)))
 
     @app.after_request
     def end(response: Response) -> Response:
@@ -137,12 +138,17 @@ def _timeout(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds < math.inf:
-        raise InvalidArgumentError("X-Request-Timeout must be a number of seconds above 0")
-    return seconds
+        return schemas.TIMEOUT.validate_python(text)
+    except ValidationError:
+        raise InvalidArgumentError(f"{schemas.TIMEOUT_HEADER.name} must be a number of seconds above 0") from None
+
+
+def _describe_timeout(app: OpenAPI) -> None:
+    """Add to every operation of the OpenAPI document the header that `begin` reads for all."""
+    for path in app.paths.values():
+        for operation in (path.get, path.post, path.put):
+            if operation is not None:
+                operation.parameters = [*(operation.parameters or []), schemas.TIMEOUT_HEADER]
 
 
 _DESCRIPTION = """Classifies pictures and shows what the model looked at.

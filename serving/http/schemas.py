@@ -3,12 +3,22 @@
 import functools
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from flask_openapi3 import Parameter, ParameterInType, Schema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from serving.catalog import ModelRef
 from serving.contract.signatures import CAM_MAPS, GRAD_CAM
 from serving.inference import DEFAULT_ALPHA, DEFAULT_FILTERS, DEFAULT_TOP_K, MAX_FILTERS
 from serving.targets import Targets
+
+TIMEOUT = TypeAdapter(Annotated[float, Field(gt=0, allow_inf_nan=False)])
+"""The seconds that a client gives its request."""
+TIMEOUT_HEADER = Parameter(
+    name="X-Request-Timeout",
+    param_in=ParameterInType.HEADER,
+    description="Seconds that the request may take, where that is less than the gateway gives it.",
+    param_schema=Schema(**TIMEOUT.json_schema()),
+)
 
 
 class ModelPath(BaseModel):

@@ -329,6 +329,7 @@ class TestOperation:
             ("query", "colormap"),
             ("query", "box"),
             ("query", "legend"),
+            ("header", "X-Request-Timeout"),
         }
         assert set(grad_cam["responses"]["200"]["content"]) == {"application/json", "image/png", "application/x-npz"}
         assert "multipart/form-data" in grad_cam["requestBody"]["content"]
@@ -336,6 +337,16 @@ class TestOperation:
             assert path in document["paths"]
         operations = [op["operationId"] for path in document["paths"].values() for op in path.values()]
         assert len(operations) == len(set(operations))
+
+    def test_the_openapi_document_names_the_timeout_at_every_operation(self, client):
+        document = client.get("/openapi.json").get_json()
+        operations = [operation for path in document["paths"].values() for operation in path.values()]
+        assert len(operations) > 40
+        for operation in operations:
+            (timeout,) = (item for item in operation["parameters"] if item["in"] == "header")
+            assert timeout["name"] == "X-Request-Timeout"
+            assert not timeout.get("required")
+            assert timeout["schema"] == {"type": "number", "exclusiveMinimum": 0}
 
     def test_every_reference_of_the_openapi_document_leads_somewhere(self, client):
         document = client.get("/openapi.json").get_json()
