@@ -64,6 +64,14 @@ class Worker(PatientWorker):
             self._passed_on.add(conn)
         super().enqueue_req(conn)
 
+    def next_request(self, conn: Any) -> bool:
+        """Wait for a connection's next request, unless the event loop would refuse it.
+
+        It is not counted as passed on: its thread is there, and `admission` will know of it at once.
+        """
+        self._passed_on.discard(conn)
+        return not self.admission.full and super().next_request(conn)
+
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Take a connection back from a thread."""
         self._passed_on.discard(conn)
