@@ -14,8 +14,7 @@ from pathlib import Path
 import httpx
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-START_TIMEOUT_S = 120
-RIVAL_START_TIMEOUT_S = 300
+START_TIMEOUT_S = 300
 """Several processes that import TensorFlow one after another may take minutes on a busy machine."""
 STOP_TIMEOUT_S = 20
 POLL_S = 0.005
@@ -120,7 +119,7 @@ def http_server(
         started = time.perf_counter()
         with _process(command, log, dict(os.environ) | dict(environment)) as process:
             while not answers():
-                _check(process, started, log, RIVAL_START_TIMEOUT_S)
+                _check(process, started, log)
                 time.sleep(0.1)
             yield process.pid
 
@@ -212,12 +211,12 @@ def _process(command: Sequence[str], log: Path, environment: dict[str, str]) -> 
         process.wait()
 
 
-def _check(process: subprocess.Popen, started: float, log: Path, timeout_s: float = START_TIMEOUT_S) -> None:
+def _check(process: subprocess.Popen, started: float, log: Path) -> None:
     name = " ".join(map(str, process.args[1:3]))  # type: ignore[index]  # a list, as _process gave it
     if process.poll() is not None:
         raise RuntimeError(f"{name} ended with {process.returncode}:\n{log.read_text()}")
-    if time.perf_counter() - started > timeout_s:
-        raise RuntimeError(f"{name} did not answer in {timeout_s} s:\n{log.read_text()}")
+    if time.perf_counter() - started > START_TIMEOUT_S:
+        raise RuntimeError(f"{name} did not answer in {START_TIMEOUT_S} s:\n{log.read_text()}")
 
 
 def free_port() -> int:
