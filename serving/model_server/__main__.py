@@ -32,7 +32,7 @@ _FLAGS: list[tuple[str, int | str | bool, str]] = [
     ("rest_api_num_threads", _THREADS, "REST calls at once; more wait"),
     ("rest_api_timeout_in_ms", 30000, "bound of one REST predict; 0: none"),
     ("tensorflow_intra_op_parallelism", 0, "threads of one op; 0: TensorFlow chooses"),
-    ("tensorflow_inter_op_parallelism", 0, "ops at once; 0: TensorFlow chooses"),
+    ("tensorflow_inter_op_parallelism", 0, "ops at once; 0: TensorFlow chooses, -1: one, in the thread of the call"),
 ]
 _FLAGS_WITHOUT_EFFECT = (
     "batching_parameters_file",
@@ -94,7 +94,7 @@ def parse_flags(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
     for name, default, _ in _FLAGS:
-        least = 1 if name.endswith("threads") else 0
+        least = 1 if name.endswith("threads") else -1 if name == "tensorflow_inter_op_parallelism" else 0
         if type(default) is int and getattr(flags, name) < least:
             parser.error(f"--{name} must be at least {least}")
     if not 0 < flags.port < 65536 or not 0 <= flags.rest_api_port < 65536 or flags.port == flags.rest_api_port:
@@ -131,6 +131,8 @@ def _serve(flags: argparse.Namespace) -> None:
             inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism,
             # On a laptop a training run may want the same GPU.
             gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
+            # What a thread that has nothing to compute takes is missing to the gateway beside it.
+            experimental=tf.compat.v1.ConfigProto.Experimental(disable_thread_spinning=True),
         ),
         batching=flags.enable_batching,
     )

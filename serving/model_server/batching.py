@@ -16,70 +16,87 @@ _Key = tuple[object, ...]
 class Batcher:
     """Computes one batch at a time; what comes meanwhile is the next one.
 
-    A call that comes alone waits for nobody. Those that wait are merged where they ask for the same outputs of the
-    same signature with rows of the same shape. Rows must not influence each other, as for TensorFlow Serving's
-    batching; where outputs have no row for each of the inputs', which fails there, calls are computed one by one.
+    Those that wait are merged where they ask for the same outputs of the same signature with rows of the same shape.
+    Rows must not influence each other, as for TensorFlow Serving's batching; where outputs have no row for each of
+    the inputs', which fails there, calls are computed one by one.
+
+    A call that comes alone waits for nobody. Where several came at the same time of late, a batch waits for half as
+    many, since a row of a large batch costs less: while they are computed, their callers' others can come.
     """
 
-    def __init__(self, run: Run, max_rows: int = 32) -> None:
+    def __init__(self, run: Run, max_rows: int = 32, longest_wait_s: float = 0.005) -> None:
         """Merge calls of a function.
 
         Args:
             run: computes outputs of a signature's name, inputs, names of outputs, and a timeout in seconds.
             max_rows: of a batch that is merged; a single call may have more.
+            longest_wait_s: how long a batch waits for company at most.
         """
         self._run = run
         self._max_rows = max_rows
-        self._lock = threading.Lock()
-        self._busy = False
+        self._longest_wait_s = longest_wait_s
+        self._enough = threading.Condition()
+        self._led = False
         self._waiting: list[_Call] = []
+        self._wanted = 1
 
     def __call__(
         self, signature_name: str, inputs: Arrays, output_filter: Iterable[str] = (), timeout_s: float | None = None
     ) -> dict[str, np.ndarray]:
         """Compute the outputs of one call; errors as those of the function, and DEADLINE_EXCEEDED after `timeout_s`."""
         call = _Call(signature_name, inputs, tuple(output_filter), timeout_s)
-        with self._lock:
-            leads = not self._busy
-            if leads:
-                self._busy, call.batch = True, [call]
-            else:
-                self._waiting.append(call)
-        if not leads and not call.turn.wait(timeout_s):
-            with self._lock:
-                if call.batch is None and call.outputs is None and call.error is None:
+        with self._enough:
+            self._waiting.append(call)
+            if not self._led:
+                self._led = call.leads = True
+            elif self._are_enough():
+                self._enough.notify()
+        if not call.leads and not call.turn.wait(timeout_s):
+            with self._enough:
+                if not call.leads and call.outputs is None and call.error is None:
                     if call in self._waiting:
                         self._waiting.remove(call)
                     raise ServingError(StatusCode.DEADLINE_EXCEEDED, "The call's time ended in the queue.")
-        if call.batch is not None:
-            self._lead(call.batch)
+        if call.leads:
+            self._lead()
         if call.error is not None:
             raise call.error
         assert call.outputs is not None
         return call.outputs
 
-    def _lead(self, batch: "Sequence[_Call]") -> None:
-        """Compute a batch, and hand on to whoever leads the next."""
+    def _are_enough(self) -> bool:
+        return len(self._waiting) >= self._wanted or sum(call.rows for call in self._waiting) >= self._max_rows
+
+    def _lead(self) -> None:
+        """Compute the next batch, which begins with the call that leads, and hand on to whoever leads the one after."""
+        with self._enough:
+            self._enough.wait_for(self._are_enough, self._longest_wait_s)
+            batch = self._next()
         try:
             self._compute(batch)
         finally:
-            with self._lock:
-                following = self._next()
-                self._busy = bool(following)
-                if following:
-                    following[0].batch = following
-            for call in [*batch[1:], *following[:1]]:
+            with self._enough:
+                together = len(batch) + len(self._waiting)
+                self._wanted = max(1, together // 2, self._wanted // 2)
+                following = self._waiting[:1]
+                self._led = bool(following)
+                for call in following:
+                    call.leads = True
+            for call in [*batch[1:], *following]:
                 call.turn.set()
 
     def _next(self) -> "list[_Call]":
         """Take the call that waits longest, and what can be merged with it."""
         batch: list[_Call] = []
+        left: list[_Call] = []
         rows = 0
         for call in self._waiting:
             if not batch or (call.key == batch[0].key and call.rows and rows + call.rows <= self._max_rows):
                 batch.append(call)
                 rows += call.rows
-        self._waiting = [call for call in self._waiting if call not in batch]
+            else:
+                left.append(call)
+        self._waiting = left
         return batch
 
     def _compute(self, batch: "Sequence[_Call]") -> None:
@@ -121,7 +138,7 @@ class _Call:
         self.output_filter = output_filter
         self.timeout_s = timeout_s
         self.turn = threading.Event()
-        self.batch: Sequence[_Call] | None = None
+        self.leads = False
         self.outputs: dict[str, np.ndarray] | None = None
         self.error: Exception | None = None
         counts = {array.shape[0] if array.ndim else 0 for array in inputs.values()}

@@ -116,3 +116,23 @@ def test_a_call_whose_time_ends_in_the_queue_is_not_computed(gate: Gate, ask: As
     gate.open.set()
     assert _values(first) == [[2]]
     assert gate.batches == [[1]]
+
+
+def test_where_several_came_together_a_batch_waits_for_half_as_many(gate: Gate) -> None:
+    gate.open.set()
+    batcher = Batcher(gate, longest_wait_s=TIMEOUT_S)
+    batcher._wanted = 3
+    with ThreadPoolExecutor(3) as threads:
+        calls = [threads.submit(batcher, "s", {"x": np.array([[value]])}) for value in (1, 2, 3)]
+        assert _values(*calls) == [[2], [4], [6]]
+    assert [sorted(batch) for batch in gate.batches] == [[1, 2, 3]]
+    # Half of the three that came together is one: the next waits for nobody.
+    assert batcher("s", {"x": np.array([[4]])})["y"].tolist() == [[8]]
+
+
+def test_nobody_waits_long_for_company_that_does_not_come(gate: Gate) -> None:
+    gate.open.set()
+    batcher = Batcher(gate, longest_wait_s=0.01)
+    batcher._wanted = 16
+    assert batcher("s", {"x": np.array([[4]])}, timeout_s=TIMEOUT_S)["y"].tolist() == [[8]]
+    assert batcher._wanted == 8
