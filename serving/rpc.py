@@ -216,6 +216,9 @@ class _Interceptor(grpc.ServerInterceptor):
             try:
                 if self._keys.required and method not in rpc_v2.OPEN:
                     access.authenticate(self._keys, metadata)
+                if method not in _WITHOUT_TURN:
+                    # Before the message is read: what is refused should cost little.
+                    self._admission.check()
                 request = _read(handler, message)
                 with nullcontext() if method in _WITHOUT_TURN else self._admission.slot(deadline):
                     response = handler.unary_unary(request, context)

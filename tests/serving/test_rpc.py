@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+from contextlib import nullcontext
 from threading import Event
 
 import grpc
@@ -15,6 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from PIL import Image
 
 from serving import rpc
+from serving.deadline import Deadline
 from serving.settings import Settings
 from tests.model_servers import free_port
 
@@ -186,6 +188,19 @@ def test_the_callers_deadline_holds(open_door, make_vision, silent_server, corne
     with pytest.raises(grpc.RpcError) as caught:
         stub.Classify(pb.ClassifyRequest(model=TINY, images=[corner]), timeout=0.3)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_an_overloaded_door_refuses_before_it_reads_a_message(open_door, make_vision, silent_server):
+    settings = Settings(models=["tiny"], model_server_target=silent_server, max_in_flight=1, max_queued=0)
+    vision = make_vision(settings)
+    channel = open_door(vision, settings, Event())[1]
+    call = channel.unary_unary(f"/{rpc.SERVICE}/Classify", None, None)
+    codes = []
+    for slot in (vision.admission.slot(Deadline(5)), nullcontext()):
+        with slot, pytest.raises(grpc.RpcError) as caught:
+            call(b"no message", timeout=5)
+        codes.append(dict(caught.value.trailing_metadata())["fovea-error-code"])
+    assert codes == ["OVERLOADED", "INVALID_ARGUMENT"]
 
 
 def test_our_own_deadline_holds(open_door, make_vision, silent_server, corner):
