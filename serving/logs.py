@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from gunicorn.glogging import Logger
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,6 +28,12 @@ class JsonFormatter(logging.Formatter):
         except TypeError:
             # Numbers beyond 64 bits and lone surrogates, such as a client may announce or send.
             return json.dumps(line, default=str)
+
+
+class ServerLog(Logger):
+    """gunicorn's log without a line for each request, which `serving.access` writes."""
+
+    access_log_enabled = False
 
 
 class IdleClientFilter(logging.Filter):
@@ -53,6 +60,5 @@ def config(level: str) -> dict[str, Any]:
                 "filters": ["idle_clients"],
                 "propagate": True,
             },
-            "gunicorn.access": {"level": "WARNING", "handlers": [], "propagate": True},
         },
     }

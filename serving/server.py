@@ -59,6 +59,7 @@ class Gateway(BaseApplication):
             "keepalive": _KEEPALIVE_SECONDS,
             "graceful_timeout": int(self._settings.drain_s + self._settings.grace_s) + 1,
             "control_socket_disable": True,
+            "logger_class": logs.ServerLog,
             "logconfig_dict": logs.config(self._settings.log_level),
             "proc_name": "fovea-gateway",
             # In memory, so that heartbeats neither wait for a disk nor need a writable one.
