@@ -1,11 +1,13 @@
 """Send a gateway damaged pictures, bodies, heads and messages, and see that it neither fails, dies nor grows.
 
 Every request begins as one that is answered, or as one of `benchmarks.hostile`, and is then damaged: bits turned,
-numbers set to extremes, parts cut out, repeated and exchanged with those of another. Seeds make a run repeatable.
+numbers set to extremes, parts cut out, repeated and exchanged with those of another. A seed and a number make the same
+request again, whatever was sent before it.
 """
 
 import functools
 import io
+import itertools
 import json
 import random
 import re
@@ -13,15 +15,14 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import grpc
@@ -36,14 +37,14 @@ from PIL import Image
 from benchmarks import hostile, processes
 from benchmarks.measuring import Figure, report
 
-if TYPE_CHECKING:
-    from training.store import Store
-
-NAME = "small"
-LAYER = "conv"
+LAYER = "mean"
+"""The one convolution of `scratch.mean`."""
 TIMEOUT_S = 60
+WARM_UP = 2_000
+"""Requests before memory is read for the first time, at most a fifth of all."""
 READINGS = 5
-"""How often memory is read on the way."""
+"""How often it is read after that."""
+CLIENTS = 8
 _HOSTILE_BYTES = 300_000
 _INTERESTING = (0, 1, 2, 16, 127, 128, 255, 256, 32_767, 32_768, 65_535, 2**31 - 1, 2**31, 2**32 - 1)
 _VALUES: tuple[Any, ...] = (
@@ -64,6 +65,8 @@ class Findings:
     faults: list[str] = field(default_factory=list)
     """Answers that say that the gateway failed: 5xx over HTTP; INTERNAL, UNKNOWN and UNAVAILABLE over gRPC."""
     slowest_s: float = 0.0
+    begun: list[tuple[int, int]] = field(default_factory=list)
+    """For each request the bytes that the gateway had logged when it was begun, and its number."""
 
 
 @functools.cache
@@ -139,22 +142,41 @@ def damage(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
     return bytes(damaged)
 
 
-class Client:
-    """Sends damaged requests, one after the other."""
+@dataclass(frozen=True)
+class Target:
+    """A gateway to be attacked, which logs for nobody else meanwhile."""
 
-    def __init__(self, url: str, grpc_target: str, model: str, layer: str, seed: int, seeds: Sequence[bytes]) -> None:
-        self._rng = random.Random(seed)
-        self._model, self._layer, self._seeds = model, layer, seeds
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
-        self._address = (str(urlsplit(url).hostname), urlsplit(url).port)
-        self._channel = grpc.insecure_channel(grpc_target, options=[("grpc.max_receive_message_length", -1)])
+    url: str
+    grpc_target: str
+    """Its other door, host:port."""
+    model: str
+    """A model that it answers for."""
+    layer: str
+    """One of the model's layers."""
+    log: Path
+    """What it writes to standard output and standard error."""
+
+
+class Client:
+    """Sends damaged requests, one after the other; each bears the id `SEED-NUMBER`."""
+
+    def __init__(self, target: Target, seed: int, pictures: Sequence[bytes]) -> None:
+        self._model, self._layer, self._log = target.model, target.layer, target.log
+        self._seed, self._pictures = seed, pictures
+        self._rng, self._id = random.Random(), ""
+        self._http = httpx.Client(base_url=target.url, timeout=TIMEOUT_S, trust_env=False)
+        self._address = (str(urlsplit(target.url).hostname), urlsplit(target.url).port)
+        self._channel = grpc.insecure_channel(target.grpc_target, options=[("grpc.max_receive_message_length", -1)])
         self.findings = Findings()
 
-    def run(self, requests: int) -> None:
-        """Send requests."""
+    def run(self, numbers: Sequence[int]) -> None:
+        """Send the requests of these numbers."""
         kinds: tuple[Callable[[], None], ...] = (self._picture, self._json, self._form, self._tensor, self._message)
         try:
-            for _ in range(requests):
+            for number in numbers:
+                self._id = f"{self._seed}-{number}"
+                self._rng.seed(self._id)
+                self.findings.begun.append((self._log.stat().st_size, number))
                 kind = self._rng.choices((*kinds, self._head), (6, 2, 1, 2, 2, 1))[0]
                 started = time.perf_counter()
                 kind()
@@ -164,7 +186,7 @@ class Client:
             self._channel.close()
 
     def _damaged(self, data: bytes) -> bytes:
-        return damage(data, self._rng, self._seeds)
+        return damage(data, self._rng, self._pictures)
 
     def _maybe(self, data: bytes) -> bytes:
         return self._damaged(data) if self._rng.random() < 0.5 else data
@@ -173,10 +195,10 @@ class Client:
         suffix = self._rng.choice((":classify", "/explain/grad-cam", "/explain/activations"))
         query = self._query(("layer", "class", "top_k", "alpha", "colormap", "channels", "method", "position"))
         kind = self._rng.choice(("image/jpeg", "image/x", "application/octet-stream", ""))
-        self._post(suffix + query, self._damaged(self._rng.choice(self._seeds)), {"Content-Type": kind})
+        self._post(suffix + query, self._damaged(self._rng.choice(self._pictures)), {"Content-Type": kind})
 
     def _json(self) -> None:
-        picture = {"b64": b64encode(self._maybe(self._rng.choice(self._seeds)[:20_000])).decode()}
+        picture = {"b64": b64encode(self._maybe(self._rng.choice(self._pictures)[:20_000])).decode()}
         pixels = [[[self._rng.randrange(256) for _ in range(3)] for _ in range(4)] for _ in range(4)]
         instances: list[Any] = [picture, pixels, {"image_bytes": picture}, {"images": pixels}]
         body: dict[str, Any] = {"instances": self._rng.sample(instances, self._rng.randrange(4))}
@@ -188,7 +210,7 @@ class Client:
     def _form(self) -> None:
         parts = b"".join(
             b'--b\r\nContent-Disposition: form-data; name="file"; filename="p%d"\r\n\r\n%s\r\n'
-            % (index, self._maybe(self._rng.choice(self._seeds)))
+            % (index, self._maybe(self._rng.choice(self._pictures)))
             for index in range(self._rng.randrange(1, 4))
         )
         boundary = self._rng.choice(("; boundary=b", "; boundary=b", "; boundary=", ""))
@@ -196,10 +218,10 @@ class Client:
         self._post(":classify", self._maybe(parts + b"--b--\r\n"), headers)
 
     def _tensor(self) -> None:
-        picture = self._maybe(self._rng.choice(self._seeds)[:20_000])
+        picture = self._maybe(self._rng.choice(self._pictures)[:20_000])
         raw = struct.pack("<I", len(picture)) + picture
         tensor: dict[str, Any] = {"name": "image_bytes", "datatype": "BYTES", "shape": [1]}
-        headers = {}
+        headers = {"X-Request-Id": self._id}
         if self._rng.random() < 0.5:
             tensor["parameters"] = {"binary_data_size": len(raw)}
         else:
@@ -246,6 +268,7 @@ class Client:
         return "?" + "&".join(chosen)
 
     def _post(self, suffix: str, body: bytes, headers: dict[str, str]) -> None:
+        headers |= {"X-Request-Id": self._id}
         headers |= {"Accept": self._rng.choice(_FORMS)} if self._rng.random() < 0.3 else {}
         if not headers.get("Content-Type"):
             headers.pop("Content-Type", None)
@@ -254,10 +277,13 @@ class Client:
     def _note(self, door: str, answer: httpx.Response) -> None:
         self.findings.answers[f"{door} {answer.status_code}"] += 1
         if answer.status_code >= 500:
-            self.findings.faults.append(f"{answer.request.url}: {answer.status_code} {answer.text[:300]}")
+            self._fault(f"{answer.request.url}: {answer.status_code} {answer.text[:300]}")
+
+    def _fault(self, what: str) -> None:
+        self.findings.faults.append(f"{self._id}: {what}")
 
     def _message(self) -> None:
-        picture = self._maybe(self._rng.choice(self._seeds))
+        picture = self._maybe(self._rng.choice(self._pictures))
         ref = pb.ModelRef(name=self._model)
         tensor = pb_v2.ModelInferRequest.InferInputTensor(name="image_bytes", datatype="BYTES", shape=[1])
         raw = struct.pack("<I", len(picture)) + picture
@@ -272,23 +298,25 @@ class Client:
         method = self._rng.choice(list(messages))
         call = self._channel.unary_unary(f"/{method}", None, None)
         try:
-            call(self._maybe(messages[method].SerializeToString()), timeout=TIMEOUT_S)
+            message = self._maybe(messages[method].SerializeToString())
+            call(message, timeout=TIMEOUT_S, metadata=(("x-request-id", self._id),))
             code = "OK"
         except grpc.RpcError as error:
             code = error.code().name
             if code in ("INTERNAL", "UNKNOWN", "UNAVAILABLE"):
-                self.findings.faults.append(f"{method}: {code} {str(error.details())[:300]}")
+                self._fault(f"{method}: {code} {str(error.details())[:300]}")
         self.findings.answers[f"gRPC {code}"] += 1
 
     def _head(self) -> None:
         """Send a damaged head over a connection of its own."""
-        body = self._rng.choice(self._seeds)[:2000]
+        body = self._rng.choice(self._pictures)[:2000]
         length = b"Content-Length: %d" % len(body)
         if self._rng.random() < 0.5:
             length, body = b"Transfer-Encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
         lines = (
             b"POST /v1/models/%s:classify?top_k=1 HTTP/1.1" % self._model.encode(),
-            b"Host: gateway\r\nAccept: */*\r\nContent-Type: image/png\r\nX-Request-Id: abc\r\nX-Request-Timeout: 5",
+            b"Host: gateway\r\nAccept: */*\r\nContent-Type: image/png\r\nX-Request-Timeout: 5",
+            b"X-Request-Id: %s" % self._id.encode(),
             b"Connection: close",
             length,
         )
@@ -305,115 +333,129 @@ class Client:
         found = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)
         self.findings.answers[f"heads {found[1].decode() if found else 'dropped'}"] += 1
         if found and int(found[1]) >= 500 and int(found[1]) not in _HTTP_OF_THE_CLIENT:
-            self.findings.faults.append(f"head: {answer[:300]!r}")
+            self._fault(f"head: {answer[:300]!r}")
 
 
-def attack(url: str, grpc_target: str, model: str, layer: str, requests: int, seed: int, clients: int = 8) -> Findings:
+def attack(target: Target, numbers: Sequence[int], seed: int, clients: int = CLIENTS) -> list[Findings]:
     """Send damaged requests from several clients at a time.
 
     Args:
-        url: of a gateway.
-        grpc_target: of the same.
-        model: a model that it answers for.
-        layer: one of the model's layers.
-        requests: how many in all.
-        seed: makes other requests.
-        clients: how many at a time; each has its own seed.
+        target: where to.
+        numbers: which requests.
+        seed: makes other requests of the same numbers.
+        clients: how many send at a time.
+
+    Returns:
+        What each client found.
     """
     seeds = pictures()
-    made = [Client(url, grpc_target, model, layer, 1000 * seed + index, seeds) for index in range(clients)]
+    made = [Client(target, seed, seeds) for _ in range(clients)]
     errors: list[Exception] = []
 
-    def run(client: Client) -> None:
+    def run(client: Client, share: Sequence[int]) -> None:
         try:
-            client.run(-(-requests // clients))
+            client.run(share)
         except Exception as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=run, args=(client,)) for client in made]
+    threads = [
+        threading.Thread(target=run, args=(client, numbers[index::clients])) for index, client in enumerate(made)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for error in errors:
         raise error
-    whole = Findings()
-    for client in made:
-        whole.answers += client.findings.answers
-        whole.faults += client.findings.faults
-        whole.slowest_s = max(whole.slowest_s, client.findings.slowest_s)
-    return whole
+    return [client.findings for client in made]
 
 
-def _publish(store: "Store") -> None:
-    """Export and publish a small net, not trained, since nobody asks whether it is right."""
-    import keras
-    from fovea.v1.model_card_pb2 import ModelCard
+def oddities(log: bytes) -> Iterator[tuple[int, str]]:
+    """Find what does not belong into the log of a gateway that works: other lines than JSON, errors, stack traces.
 
-    from training.train import publish
+    Yields:
+        Where in the log each begins, and its lines, those that follow one another as one.
+    """
+    begun, at = 0, 0
+    lines: list[bytes] = []
+    for line in (*log.splitlines(keepends=True), b"{}"):
+        if _odd(line):
+            begun = begun if lines else at
+            lines.append(line)
+        elif lines:
+            yield begun, b"".join(lines).decode(errors="replace")
+            lines = []
+        at += len(line)
 
-    keras.utils.set_random_seed(0)
-    layers = [
-        keras.Input((64, 64, 3)),
-        keras.layers.Rescaling(1 / 255),
-        keras.layers.Conv2D(8, 3, activation="relu", name=LAYER),
-        keras.layers.MaxPooling2D(),
-        keras.layers.Flatten(),
-        keras.layers.Dense(3, activation="softmax"),
-    ]
-    card = ModelCard(model_name=NAME, recipe=NAME, class_names=("cat", "dog", "bird"))
-    publish(keras.Sequential(layers), card, store)
+
+def _odd(line: bytes) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return True
+    return not isinstance(entry, dict) or "exception" in entry or entry.get("level") in ("error", "critical")
+
+
+def suspects(at: int, findings: Sequence[Findings]) -> list[int]:
+    """Return the numbers of the requests under way when the gateway logged its byte `at`, and of those just before."""
+    found: list[tuple[int, int]] = []
+    for one in findings:
+        found += [(logged, number) for logged, number in one.begun if logged <= at][-2:]
+    # Clients that had ended by then began all of theirs earlier.
+    return sorted(number for _, number in sorted(found)[-2 * CLIENTS :])
 
 
 def main(
     requests: Annotated[int, typer.Option(min=100, help="Requests in all.")] = 25_000,
     seed: Annotated[int, typer.Option(help="Another seed makes other requests.")] = 0,
+    only: Annotated[list[int] | None, typer.Option(help="Send only the request of this number; repeatable.")] = None,
 ) -> None:
-    """Attack a gateway in front of a small net; exit code 1 where it fails, dies or grows."""
+    """Attack a gateway in front of a small net; exit code 1 where it fails, dies, grows or logs what it should not."""
     # As for Ctrl-C, so that no process is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from training.quiet import import_tensorflow
 
     import_tensorflow()
-    from training.store import Store
+    from benchmarks import scratch
 
-    with tempfile.TemporaryDirectory(prefix="fovea-fuzz-") as name:
-        folder = Path(name)
-        store = Store(folder / "store")
-        _publish(store)
+    ends = np.linspace(min(WARM_UP, requests // 5), requests, READINGS + 1, dtype=int).tolist()
+    parts = [range(*bounds) for bounds in itertools.pairwise((0, *ends))]
+    with scratch.served(scratch.MEAN) as (folder, server, _):
         log = folder / "gateway.log"
-        with (
-            processes.model_server(store.config_path, folder / "model_server.log") as target,
-            processes.gateway(target, [NAME], log) as running,
-        ):
+        with processes.gateway(server.target, [scratch.MEAN], log) as running:
             listening = next(json.loads(line) for line in log.read_text().splitlines() if '"listening"' in line)
-            where = (running.url, f"127.0.0.1:{listening['grpc_port']}", NAME, LAYER)
+            target = Target(running.url, f"127.0.0.1:{listening['grpc_port']}", scratch.MEAN, LAYER, log)
             pid = running.worker()
-            memory, parts = [], []
-            for part in range(READINGS):
-                parts.append(attack(*where, requests=requests // READINGS, seed=READINGS * seed + part))
+            findings, memory = [], []
+            for numbers in [only] if only else parts:
+                findings += attack(target, numbers, seed, clients=1 if only else CLIENTS)
                 memory.append(processes.memory_mb(running.worker())["Rss"])
             alive = running.worker() == pid
-        answers = sum((part.answers for part in parts), Counter[str]())
-        faults = [fault for part in parts for fault in part.faults]
-        traces = re.findall(r"Traceback.{0,1500}", log.read_text(), re.S)
+        odd = list(oddities(log.read_bytes()))
+    answers = sum((one.answers for one in findings), Counter[str]())
+    faults = [fault for one in findings for fault in one.faults]
     for answer, count in sorted(answers.items()):
         print(f"{count:8} {answer}")
-    for fault in (*faults[:20], *traces[:20]):
+    for fault in faults[:20]:
         print(fault, file=sys.stderr)
+    for at, text in odd[:20]:
+        suspected = " ".join(f"--only {number}" for number in suspects(at, findings))
+        print(f"one of --seed {seed} {suspected} left in the log:\n{text[:3000]}", file=sys.stderr)
     figures = [
         Figure("requests", answers.total(), ""),
         Figure("answers that say that the gateway failed", len(faults), "", at_most=0),
-        Figure("stack traces in the log", len(traces), "", at_most=0),
+        Figure("errors, stack traces and lines other than JSON in the log", len(odd), "", at_most=0),
         Figure("workers that died", 0 if alive else 1, "", at_most=0),
-        Figure("slowest answer", max(part.slowest_s for part in parts), "s"),
-        *(
-            Figure(f"memory of the worker after {index} of {READINGS} parts", mb, "MB")
-            for index, mb in enumerate(memory, 1)
-        ),
-        Figure("the last of them against the greatest before", memory[-1] / max(memory[:-1]), "times", at_most=1.05),
+        Figure("slowest answer", max(one.slowest_s for one in findings), "s"),
     ]
-    report("fuzz", {"requests": requests, "seed": seed}, figures)
+    if not only:
+        figures += [
+            Figure(f"memory of the worker after {part.stop} requests", mb, "MB")
+            for part, mb in zip(parts, memory, strict=True)
+        ]
+        most = max(memory[1:]) / memory[0]
+        figures.append(Figure("the greatest of them against the first", most, "times", at_most=1.05))
+    report("fuzz", {"requests": requests, "seed": seed, "only": only}, figures)
     if not all(figure.reached in (True, None) for figure in figures):
         raise SystemExit(1)
 

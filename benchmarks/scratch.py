@@ -21,6 +21,8 @@ from training.train import publish
 NAME = "scratch"
 TRANSFER = "feature_extraction"
 """The net on the bundled base; that of `fine_tuned` is the same."""
+MEAN = "mean"
+"""No recipe: the net of `mean`."""
 CLASSES = ("cat", "dog")
 WIDTH, HEIGHT = 300, 280
 """Size of the picture that is sent, in pixels."""
@@ -43,8 +45,10 @@ def net(folder: Path, name: str = NAME) -> keras.Model:
 
     Args:
         folder: a new folder, for what a run writes at its start.
-        name: of the recipe.
+        name: of the recipe, or `MEAN`.
     """
+    if name == MEAN:
+        return mean()
     keras.utils.set_random_seed(0)
     recipe = recipes.recipe(name)
     return recipe.train(Untrained(folder, recipe.options(folder), PictureSet(folder, CLASSES, {}, Findings())))
@@ -60,7 +64,7 @@ def served(*names: str) -> Iterator[tuple[Path, processes.RunningModelServer, di
     """Publish the nets of recipes and run a model server of them.
 
     Args:
-        names: of the recipes.
+        names: of the recipes, or `MEAN`.
 
     Returns:
         A temporary folder, the model server, and the nets by recipe.
