@@ -3,7 +3,7 @@
 import functools
 from typing import Annotated, Any
 
-from flask_openapi3 import Parameter, ParameterInType, Schema
+from flask_openapi3 import Parameter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from serving.catalog import ModelRef
@@ -13,11 +13,13 @@ from serving.targets import Targets
 
 TIMEOUT = TypeAdapter(Annotated[float, Field(gt=0, allow_inf_nan=False)])
 """The seconds that a client gives its request."""
-TIMEOUT_HEADER = Parameter(
-    name="X-Request-Timeout",
-    param_in=ParameterInType.HEADER,
-    description="Seconds that the request may take, where that is less than the gateway gives it.",
-    param_schema=Schema(**TIMEOUT.json_schema()),
+TIMEOUT_HEADER = Parameter.model_validate(
+    {
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "description": "Seconds that the request may take, where that is less than the gateway gives it.",
+        "schema": TIMEOUT.json_schema(),
+    }
 )
 
 
