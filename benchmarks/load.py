@@ -8,7 +8,8 @@ import itertools
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPResponse
@@ -32,10 +33,15 @@ class Outcome:
     """How long requests were sent."""
     in_time: int
     """How many of these answers came within that."""
-    errors: int
-    """Requests that were answered otherwise, or not at all."""
+    failed: Mapping[int, np.ndarray]
+    """The same of each request that was answered otherwise, by status; 0 where no answer came."""
     cpu_s: float
     """Processor time that the load itself took."""
+
+    @property
+    def errors(self) -> int:
+        """How many requests were answered otherwise, or not at all."""
+        return sum(map(len, self.failed.values()))
 
     @property
     def rate(self) -> float:
@@ -50,11 +56,15 @@ class Outcome:
 
 def merge(outcomes: Sequence[Outcome]) -> Outcome:
     """Put the outcomes of several rounds together."""
+    statuses = {status for outcome in outcomes for status in outcome.failed}
     return Outcome(
         np.concatenate([outcome.latencies for outcome in outcomes]),
         sum(outcome.seconds for outcome in outcomes),
         sum(outcome.in_time for outcome in outcomes),
-        sum(outcome.errors for outcome in outcomes),
+        {
+            status: np.concatenate([outcome.failed[status] for outcome in outcomes if status in outcome.failed])
+            for status in statuses
+        },
         sum(outcome.cpu_s for outcome in outcomes),
     )
 
@@ -145,16 +155,17 @@ def closed_calls(target: str, method: str, messages: Sequence[bytes], clients: i
         cpu, started = time.process_time(), time.perf_counter()
         end = started + seconds
 
-        def client(number: int) -> tuple[list[float], int, int]:
+        def client(number: int) -> tuple[list[float], list[float], int]:
             latencies: list[float] = []
-            errors = late = 0
+            failed: list[float] = []
+            late = 0
             for message in itertools.cycle([*messages[number:], *messages[:number]]):
                 if (asked := time.perf_counter()) >= end:
-                    return latencies, errors, late
+                    return latencies, failed, late
                 try:
                     call(message, timeout=TIMEOUT_S)
                 except grpc.RpcError:
-                    errors += 1
+                    failed.append(time.perf_counter() - asked)
                     continue
                 now = time.perf_counter()
                 latencies.append(now - asked)
@@ -163,10 +174,10 @@ def closed_calls(target: str, method: str, messages: Sequence[bytes], clients: i
 
         with ThreadPoolExecutor(clients) as threads:
             parts = list(threads.map(client, range(clients)))
-        latencies = np.array(list(itertools.chain.from_iterable(part[0] for part in parts)))
+        latencies, failed = (np.array(list(itertools.chain(*(part[kind] for part in parts)))) for kind in (0, 1))
         late = sum(part[2] for part in parts)
         cpu = time.process_time() - cpu
-    return Outcome(latencies, seconds, len(latencies) - late, sum(part[1] for part in parts), cpu)
+    return Outcome(latencies, seconds, len(latencies) - late, {0: failed}, cpu)
 
 
 class _Connection:
@@ -238,7 +249,7 @@ class _Poller:
         self._busy: dict[int, _Connection] = {}
         self._idle: dict[int, _Connection] = {}
         self._answers: list[tuple[float, float]] = []
-        self._errors = 0
+        self._failed: dict[int, list[float]] = defaultdict(list)
         self._cpu = 0.0
         self.started = 0.0
 
@@ -261,8 +272,8 @@ class _Poller:
         events = self._poll.poll(timeout_s)
         if not events and timeout_s >= TIMEOUT_S:
             ended = len(self._busy)
-            self._errors += ended
             for connection in list(self._busy.values()):
+                self._failed[0].append(time.perf_counter() - connection.due)
                 self._drop(connection)
         for descriptor, _ in events:
             if descriptor in self._idle:
@@ -279,7 +290,8 @@ class _Poller:
         self._poll.close()
         ends = np.array([at for at, _ in self._answers])
         latencies = np.array([latency for _, latency in self._answers])
-        return Outcome(latencies, seconds, int((ends <= self.started + seconds).sum()), self._errors, cpu)
+        failed = {status: np.array(seconds) for status, seconds in self._failed.items()}
+        return Outcome(latencies, seconds, int((ends <= self.started + seconds).sum()), failed, cpu)
 
     def _send(self, request: bytes, due: float) -> None:
         if self._idle:
@@ -304,11 +316,11 @@ class _Poller:
         if not status and connection.untouched:
             self._send(connection.request, connection.due)
             return False
+        now = time.perf_counter()
         if status == OK:
-            now = time.perf_counter()
             self._answers.append((now, now - connection.due))
         else:
-            self._errors += 1
+            self._failed[status].append(now - connection.due)
         return True
 
     def _drop(self, connection: _Connection) -> None:

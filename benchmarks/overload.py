@@ -1,79 +1,26 @@
 """What a gateway answers when it is asked for several times of what it can answer."""
 
-import asyncio
 import signal
+import threading
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
 
 import httpx
 import numpy as np
 import typer
 
-from benchmarks import processes
+from benchmarks import load, processes
+from benchmarks.load import Outcome
 from benchmarks.measuring import Figure, report
 
 CLIENTS = 16
 TIMES = (1, 2, 4)
 PROBE_S = 0.1
-OK, REFUSED = 200, 503
+REFUSED = 503
 GOAL = 0.9
 """How much of the peak is to be left at the greatest load."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Status, and the seconds from the moment when the request was due."""
-
-    status: int
-    seconds: float
-
-
-class _Connection(asyncio.Protocol):
-    """A connection that sends one prepared request at a time; as little work an answer as Python allows."""
-
-    def __init__(self) -> None:
-        self._received = b""
-        self._status: asyncio.Future[int]
-        self._transport: Any = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self._transport = transport
-
-    def ask(self, request: bytes) -> asyncio.Future[int]:
-        """Send a request; the future is its status, 0 where the connection broke."""
-        self._status = asyncio.get_running_loop().create_future()
-        if self.closed:
-            self._status.set_result(0)
-        else:
-            self._transport.write(request)
-        return self._status
-
-    @property
-    def closed(self) -> bool:
-        """Whether no more can be asked."""
-        return self._transport.is_closing()
-
-    def data_received(self, data: bytes) -> None:
-        """Take a part of an answer."""
-        self._received += data
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end:
-            return
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if len(body) >= length:
-            self._received = b""
-            if b"\r\nconnection: close" in head.lower():
-                self._transport.close()
-            self._status.set_result(int(head[9:12]))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """End the wait for an answer that will not come."""
-        if not self._status.done():
-            self._status.set_result(0)
 
 
 class Load:
@@ -81,115 +28,75 @@ class Load:
 
     def __init__(self, url: str, model: str, jpeg: bytes) -> None:
         self._url = url
-        self._host, port = urlsplit(url).netloc.split(":")
-        self._port = int(port)
-        self._request = (
-            f"POST /v1/models/{model}:classify HTTP/1.1\r\nHost: {self._host}\r\n"
-            f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-        ).encode() + jpeg
+        self._port = int(url.rpartition(":")[2])
+        self._requests = [load.post(f"/v1/models/{model}:classify", "image/jpeg", jpeg)]
 
-    def closed(self, clients: int, seconds: float) -> list[Answer]:
-        """Let clients ask at once whenever they are answered."""
-        return asyncio.run(self._closed(clients, seconds))
+    def peak(self, seconds: float) -> float:
+        """Return what is answered a second to clients that ask at once whenever they are answered."""
+        return _answered(load.closed(self._port, self._requests, CLIENTS, seconds))
 
-    def open(self, rate: float, seconds: float) -> tuple[list[Answer], list[float]]:
+    def open(self, rate: float, seconds: float, seed: int) -> tuple[Outcome, list[float]]:
         """Ask so many times a second, whatever comes back; return the seconds that probes of /healthz took as well."""
-        return asyncio.run(self._open(rate, seconds))
-
-    async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
-        return (await loop.create_connection(_Connection, self._host, self._port))[1]
-
-    async def _closed(self, clients: int, seconds: float) -> list[Answer]:
-        answers, end = [], time.perf_counter() + seconds
-
-        async def client() -> None:
-            connection = await self._connect()
-            while (started := time.perf_counter()) < end:
-                if connection.closed:
-                    connection = await self._connect()
-                answers.append(Answer(await connection.ask(self._request), time.perf_counter() - started))
-
-        await asyncio.gather(*(client() for _ in range(clients)))
-        return answers
-
-    async def _open(self, rate: float, seconds: float) -> tuple[list[Answer], list[float]]:
-        answers: list[Answer] = []
         probes: list[float] = []
-        idle: list[_Connection] = []
+        ended = threading.Event()
 
-        async def ask(due: float) -> None:
-            connection = idle.pop() if idle else await self._connect()
-            answers.append(Answer(await connection.ask(self._request), time.perf_counter() - due))
-            if not connection.closed:
-                idle.append(connection)
-
-        async def probe() -> None:
-            async with httpx.AsyncClient(timeout=seconds, trust_env=False) as http:
-                while True:
+        def probe() -> None:
+            with httpx.Client(timeout=load.TIMEOUT_S, trust_env=False) as http:
+                while not ended.wait(PROBE_S):
                     started = time.perf_counter()
-                    (await http.get(f"{self._url}/healthz")).raise_for_status()
+                    http.get(f"{self._url}/healthz").raise_for_status()
                     probes.append(time.perf_counter() - started)
-                    await asyncio.sleep(PROBE_S)
 
-        probing = asyncio.create_task(probe())
-        asked = await _pace(ask, rate, seconds)
-        await asyncio.wait(asked)
-        probing.cancel()
-        return answers, probes
-
-
-async def _pace(ask: Callable[[float], Coroutine], rate: float, seconds: float) -> list[asyncio.Task]:
-    """Begin what is due, for so many seconds."""
-    tasks: list[asyncio.Task] = []
-    started = time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
-        while len(tasks) < passed * rate:
-            tasks.append(asyncio.create_task(ask(started + len(tasks) / rate)))
-        await asyncio.sleep(0.001)
-    return tasks
+        with ThreadPoolExecutor(1) as thread:
+            probing = thread.submit(probe)
+            try:
+                outcome = load.open_loop(self._port, self._requests, rate, seconds, seed)
+            finally:
+                ended.set()
+            probing.result()
+        return outcome, probes
 
 
-def overload(load: Load, seconds: float, rounds: int) -> list[Figure]:
+def overload(asked: Load, seconds: float, rounds: int) -> list[Figure]:
     """Measure the peak by clients that wait for their answers, and what is left of it at multiples of that rate.
 
     Peak and multiples take turns, so that what else the machine does hits all alike.
     """
     peaks: list[float] = []
     kept: dict[int, list[float]] = {times: [] for times in TIMES}
-    answers: dict[int, list[Answer]] = {times: [] for times in TIMES}
+    outcomes: dict[int, list[Outcome]] = {times: [] for times in TIMES}
     probes: dict[int, list[float]] = {times: [] for times in TIMES}
-    load.closed(CLIENTS, 1)
-    for _ in range(rounds):
-        peaks.append(_good(load.closed(CLIENTS, seconds)) / seconds)
+    asked.peak(min(1, seconds))
+    for number in range(rounds):
+        peaks.append(asked.peak(seconds))
         for times in TIMES:
-            answered, probed = load.open(times * peaks[-1], seconds)
-            kept[times].append(_good(answered) / seconds / peaks[-1])
-            answers[times] += answered
+            outcome, probed = asked.open(times * peaks[-1], seconds, number)
+            kept[times].append(_answered(outcome) / peaks[-1])
+            outcomes[times].append(outcome)
             probes[times] += probed
     figures = [Figure(f"peak, {CLIENTS} clients, median", float(np.median(peaks)), "/s")]
+    others = 0
     for times in TIMES:
         share, goal = float(np.median(kept[times])), GOAL if times == max(TIMES) else None
+        outcome = load.merge(outcomes[times])
+        refused = outcome.failed.get(REFUSED, np.empty(0))
+        others += outcome.errors - len(refused)
         figures += [
             Figure(f"answered at {times} times the peak", share, "of the peak", at_least=goal),
-            _percentile(f"at {times} times: answered, 99th percentile", _seconds(answers[times], OK)),
-            _percentile(f"at {times} times: refused, 99th percentile", _seconds(answers[times], REFUSED)),
+            _percentile(f"at {times} times: answered, 99th percentile", outcome.latencies),
+            _percentile(f"at {times} times: refused, 99th percentile", refused),
             _percentile(f"at {times} times: /healthz, 99th percentile", probes[times]),
         ]
-    others = sum(answer.status not in (OK, REFUSED) for several in answers.values() for answer in several)
     return [*figures, Figure("neither answered nor refused", others, "requests", at_most=0)]
 
 
-def _good(answers: list[Answer]) -> int:
-    return sum(answer.status == OK for answer in answers)
+def _answered(outcome: Outcome) -> float:
+    """Return how many of the requests of a second are answered, sooner or later."""
+    return len(outcome.latencies) / outcome.seconds
 
 
-def _seconds(answers: list[Answer], status: int) -> list[float]:
-    return [answer.seconds for answer in answers if answer.status == status]
-
-
-def _percentile(what: str, seconds: list[float]) -> Figure:
-    return Figure(what, 1000 * float(np.percentile(seconds or [0.0], 99)), "ms")
+def _percentile(what: str, seconds: Sequence[float] | np.ndarray) -> Figure:
+    return Figure(what, 1000 * float(np.percentile(seconds if len(seconds) else [0.0], 99)), "ms")
 
 
 def main(

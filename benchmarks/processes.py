@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -175,14 +176,16 @@ def cpu_s(*pids: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def session(leader: int) -> list[int]:
-    """Return the process ids of a session: of a server, and of all that it started."""
-    found = []
+def family(pid: int) -> list[int]:
+    """Return the process ids of a process and of all that it and its children started."""
+    children: dict[int, list[int]] = defaultdict(list)
     for folder in Path("/proc").glob("[0-9]*"):
-        # Fields 4 to 6 are parent, process group and session. A process may end meanwhile.
+        # Field 4 is the parent. A process may end meanwhile.
         with suppress(FileNotFoundError, ProcessLookupError):
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == leader:
-                found.append(int(folder.name))
+            children[int((folder / "stat").read_text().rpartition(")")[2].split()[1])].append(int(folder.name))
+    found = [pid]
+    for parent in found:
+        found += children[parent]
     return found
 
 
@@ -202,13 +205,27 @@ def _process(command: Sequence[str], log: Path, environment: dict[str, str]) -> 
     try:
         yield process
     finally:
+        started = _handles(family(process.pid)[1:])
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_TIMEOUT_S)
-        # What it started may outlive it.
+        # What it started may outlive it, in its session or in one of its own.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        for handle in started:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
         process.wait()
+
+
+def _handles(pids: Sequence[int]) -> list[int]:
+    """Open descriptors of processes, which mean no others once these have ended."""
+    handles = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
+    return handles
 
 
 def _check(process: subprocess.Popen, started: float, log: Path) -> None:

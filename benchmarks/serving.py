@@ -33,8 +33,8 @@ PICTURES = 200
 MOST_BYTES = 60_000
 SIZE = (150, 150)
 SCRATCH, MEAN = "scratch", "mean"
-MODEL_SERVER_FLAGS = ("--enable_batching", "--grpc_max_threads=64")
-"""As the cluster's model servers run; by default, calls beyond four for each core are refused."""
+MODEL_SERVER_FLAGS = ("--enable_batching", "--grpc_max_threads=64", "--tensorflow_inter_op_parallelism=-1")
+"""Batching as in a cluster; by default, calls beyond four for each core are refused. The nets' ops are a chain."""
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 WARM_UP_S = 1.0
 TOLERANCE = 1e-3
@@ -143,16 +143,20 @@ def take_turns(contenders: Mapping[str, Contender], clients: int, seconds: float
     closed: dict[str, list[Outcome]] = {name: [] for name in contenders}
     half: dict[str, list[Outcome]] = {name: [] for name in contenders}
     cpu = {name: np.zeros(2) for name in contenders}
-    for _ in range(rounds):
+    for number in range(rounds):
         for name, contender in contenders.items():
             before = contender.cpu_s()
-            closed[name].append(contender.closed(clients, seconds))
-            cpu[name] += contender.cpu_s() - before
+            outcome = contender.closed(clients, seconds)
+            spent = contender.cpu_s() - before
+            closed[name].append(outcome)
+            cpu[name] += spent
+            _say(f"  {number + 1} {name}: {outcome.rate:.1f} a second, {_each_ms(spent.sum(), [outcome]):.2f} ms each")
     for number in range(rounds):
         for name, contender in contenders.items():
             peak = float(np.median([outcome.rate for outcome in closed[name]]))
-            if (outcome := contender.half(peak, seconds, number)) is not None:
-                half[name].append(outcome)
+            if (waits := contender.half(peak, seconds, number)) is not None:
+                half[name].append(waits)
+                _say(f"  {number + 1} {name}: 99 % within {waits.percentile_ms(99):.0f} ms at {peak / 2:.1f} a second")
     return {name: Turns(closed[name], half[name], cpu[name]) for name in contenders}
 
 
@@ -181,9 +185,12 @@ def compare(model: str, turns: Mapping[str, Turns]) -> list[Figure]:
         for name, wait in waits.items()
     ]
     figures += [Figure(f"{model}: {name}, failed requests", row.errors, "") for name, row in turns.items()]
+    costs = {name: _each_ms(row.cpu_s.sum(), row.closed) for name, row in turns.items()}
+    figures += [Figure(f"{model}: {name}, processor time a request", cost, "ms") for name, cost in costs.items()]
     figures += [
-        Figure(f"{model}: {name}, processor time a request", _each_ms(row.cpu_s.sum(), row.closed), "ms")
-        for name, row in turns.items()
+        Figure(f"{model}: processor time of {name} against the gateway's", cost / costs[GATEWAY], "times")
+        for name, cost in costs.items()
+        if name != GATEWAY and costs[GATEWAY]
     ]
     own = turns[GATEWAY]
     own_ms = _each_ms(own.cpu_s[0], own.closed)
@@ -221,6 +228,10 @@ def memory(target: str, model: str, pictures: Sequence[bytes], folder: Path, cli
         Figure("growth of memory between them", 100 * (after / before - 1), "%", at_most=5),
         Figure("failed requests meanwhile", outcome.errors, ""),
     ]
+
+
+def _say(what: str) -> None:
+    print(what, flush=True)
 
 
 def _each_ms(seconds: float, outcomes: Sequence[Outcome]) -> float:
@@ -314,7 +325,7 @@ def _rival(
         "BENTOML_DO_NOT_TRACK": "true",
     }
     with processes.http_server(command(port), environment, port, "/", case.folder / f"{name.split()[0]}.log") as pid:
-        yield Contender(port, requests, _read_plain, lambda: processes.session(pid))
+        yield Contender(port, requests, _read_plain, lambda: processes.family(pid))
 
 
 def _read_classification(body: bytes) -> float:
@@ -368,12 +379,14 @@ def read_pictures(folder: Path) -> list[bytes]:
 
 
 def main(
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of a turn.")] = 10,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of a turn.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender in each loop.")] = 3,
     clients: Annotated[int, typer.Option(min=1, help="Clients of the closed loop.")] = 16,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the gateway, LitServe and BentoML each.")] = 2,
-    starts: Annotated[int, typer.Option(min=1, help="Starts of the gateway.")] = 5,
-    memory_calls: Annotated[int, typer.Option(min=1, help="Requests before memory is read a second time.")] = 50_000,
+    starts: Annotated[int, typer.Option(min=0, help="Starts of the gateway; 0: none.")] = 5,
+    memory_calls: Annotated[
+        int, typer.Option(min=0, help="Requests before memory is read a second time; 0: not at all.")
+    ] = 50_000,
     pictures: Annotated[Path | None, typer.Option(help="Folder of JPEGs to send; without, they are drawn.")] = None,
     others: Annotated[bool, typer.Option(help="Measure the rivals too; `make rivals` installs them.")] = True,
 ) -> None:
@@ -388,6 +401,7 @@ def main(
     from benchmarks import scratch
     from training.store import Store
 
+    _say("preparing nets and pictures")
     sent = read_pictures(pictures) if pictures else [scratch.jpeg(number) for number in range(PICTURES)]
     if not sent:
         raise SystemExit(f"{pictures} holds no JPEG of up to {MOST_BYTES} bytes")
@@ -401,10 +415,15 @@ def main(
         log = folder / "model_server.log"
         with processes.running_model_server(store.config_path, log, MODEL_SERVER_FLAGS) as server:
             for model in (SCRATCH, MEAN):
+                _say(model)
                 case = Case(model, folder / f"{model}.keras", server, SIZE, sent, folder)
                 figures += compare(model, _measure(case, clients, seconds, rounds, workers, others))
-            figures.append(start(server.target, [SCRATCH], folder, starts))
-            figures += memory(server.target, MEAN, sent, folder, clients, memory_calls)
+            if starts:
+                _say(f"start of the gateway, {starts} times")
+                figures.append(start(server.target, [SCRATCH], folder, starts))
+            if memory_calls:
+                _say(f"memory of its worker over {memory_calls} requests")
+                figures += memory(server.target, MEAN, sent, folder, clients, memory_calls)
     options = {"seconds": seconds, "rounds": rounds, "clients": clients, "workers": workers, "starts": starts}
     report("serving", options | {"memory_calls": memory_calls, "pictures": len(sent)}, figures)
 
@@ -417,7 +436,10 @@ def _measure(case: Case, clients: int, seconds: float, rounds: int, workers: int
         if case.model == SCRATCH:
             started[FLASK] = flask(case, workers)
     with ExitStack() as stack:
-        contenders = {name: stack.enter_context(contender) for name, contender in started.items()}
+        contenders = {}
+        for name, contender in started.items():
+            _say(f"  starting {name}")
+            contenders[name] = stack.enter_context(contender)
         check_same(contenders)
         return take_turns(contenders, clients, seconds, rounds)
 

@@ -75,6 +75,7 @@ def test_a_closed_loop_ends_when_its_time_is_over(http):
 def test_failures_are_counted_and_no_answers(http):
     outcome = load.closed(http.server_port, [load.post("/broken", "image/jpeg", b"a")], clients=2, seconds=10, calls=7)
     assert (len(outcome.latencies), outcome.in_time, outcome.errors) == (0, 0, 7)
+    assert len(outcome.failed[500]) == 7
     with pytest.raises(RuntimeError, match="answered 500: hello"):
         load.ask(http.server_port, load.post("/broken", "image/jpeg", b"a"))
     assert load.ask(http.server_port, load.post("/plain", "image/jpeg", b"a")) == b"hello"
@@ -88,15 +89,17 @@ def test_an_open_loop_counts_the_wait_from_when_a_request_was_due(http):
 
 
 def test_percentiles_count_failures_as_waits_without_end():
-    outcome = Outcome(np.arange(1, 99) / 1000, 1, 98, 2, 0)
+    outcome = Outcome(np.arange(1, 99) / 1000, 1, 98, {0: np.array([30.0]), 503: np.array([0.001])}, 0)
     assert outcome.percentile_ms(50) == pytest.approx(51)
     assert outcome.percentile_ms(99) == np.inf
-    assert load.merge([outcome, outcome]).rate == 98
+    merged = load.merge([outcome, outcome])
+    assert (merged.rate, merged.errors) == (98, 4)
+    assert merged.failed[503].tolist() == [0.001, 0.001]
 
 
 def _turns(rate, waits_ms):
-    closed = Outcome(np.full(rate, 0.01), 1, rate, 0, 0.1)
-    half = Outcome(np.full(100, waits_ms / 1000), 1, 100, 1, 0)
+    closed = Outcome(np.full(rate, 0.01), 1, rate, {}, 0.1)
+    half = Outcome(np.full(100, waits_ms / 1000), 1, 100, {500: np.array([0.1])}, 0)
     return serving.Turns([closed], [half], cpu_s=np.array([0.002, 0.004]) * rate)
 
 

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import signal
+import subprocess
 import time
 
 import keras
@@ -112,8 +114,8 @@ def test_overload_is_measured(tiny_server, tmp_path):
     stream = io.BytesIO()
     Image.new("RGB", (48, 32), "red").save(stream, "JPEG")
     with processes.gateway(tiny_server.grpc_target, ["tiny"], tmp_path / "log") as running:
-        load = overload.Load(running.url, "tiny", stream.getvalue())
-        figures = {figure.what: figure for figure in overload.overload(load, seconds=0.3, rounds=1)}
+        asked = overload.Load(running.url, "tiny", stream.getvalue())
+        figures = {figure.what: figure for figure in overload.overload(asked, seconds=0.3, rounds=1)}
     assert figures["peak, 16 clients, median"].value > 0
     assert figures["answered at 1 times the peak"].value > 0
     assert figures["answered at 4 times the peak"].at_least == 0.9
@@ -129,6 +131,22 @@ def test_processor_time_grows_with_work_and_not_with_waiting():
     busy = processes.cpu_s(os.getpid()) - before
     time.sleep(0.2)
     assert 0.08 <= busy <= processes.cpu_s(os.getpid()) - before < 0.25
+
+
+def test_a_family_holds_what_children_started_in_sessions_of_their_own():
+    shell = "setsid sh -c 'sleep 60 & sleep 60' & wait"
+    process = subprocess.Popen(["sh", "-c", shell], start_new_session=True)
+    found = [process.pid]
+    try:
+        end = time.monotonic() + 10
+        while len(found) < 4 and time.monotonic() < end:
+            found = processes.family(process.pid)
+    finally:
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+    assert len(found) == 4
+    assert found[0] == process.pid
 
 
 def test_a_gateway_that_does_not_start_is_told_with_its_log(tmp_path):
