@@ -108,7 +108,6 @@ class Run:
         epochs: int | None = None,
         augment: Augment | None = None,
         mix: Mix | None = None,
-        label_smoothing: float = 0.0,
     ) -> None:
         """Train a model that ends in probabilities, or go on where the run was broken off.
 
@@ -120,7 +119,6 @@ class Run:
             epochs: how many; those of the options by default.
             augment: how to vary the training pictures.
             mix: how to mix the pictures and labels of a training batch; the model must end in a softmax.
-            label_smoothing: share of a label that is spread over all classes, in 0..1.
         """
         # Where the net takes less time than the Python between two steps, an epoch is one execution.
         short = rows is not None
@@ -134,10 +132,10 @@ class Run:
         checkpoints = Checkpoints(
             self.folder / "checkpoints", self._history, phase, len(train), self.options, self._cluster
         )
-        one_hot = mix is not None or label_smoothing > 0
+        one_hot = mix is not None
         model.compile(
             optimizer,
-            loss=_loss(model, one_hot, label_smoothing),
+            loss=_loss(model, one_hot),
             metrics=["accuracy"],
             steps_per_execution=steps_per_epoch if short else 1,
         )
@@ -200,11 +198,11 @@ class Run:
         return lambda done, total: progress(what, done, total)
 
 
-def _loss(model: keras.Model, one_hot: bool, label_smoothing: float) -> keras.losses.Loss:
+def _loss(model: keras.Model, one_hot: bool) -> keras.losses.Loss:
     if model.output_shape[-1] == 1:
-        return keras.losses.BinaryCrossentropy(label_smoothing=label_smoothing)
+        return keras.losses.BinaryCrossentropy()
     if one_hot:
-        return keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
+        return keras.losses.CategoricalCrossentropy()
     return keras.losses.SparseCategoricalCrossentropy()
 
 

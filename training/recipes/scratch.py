@@ -4,6 +4,7 @@ import keras
 from keras import layers, optimizers
 
 from training.data.augmentation import Augmentation
+from training.data.mixing import Mixup
 from training.nets import normalised, pooled_residual_block
 from training.run import Run
 
@@ -58,8 +59,8 @@ def scratch_best(run: Run) -> keras.Model:
     """Train a residual net from nothing with what helps most where pictures are few.
 
     A strided 5x5 convolution, four residual blocks with batch normalisation and max-pooling, global average pooling,
-    a dropout of one half; mild augmentation of shape and colour; AdamW (Loshchilov and Hutter 2019), its rate rising
-    to 1e-3 in a tenth of the steps and falling along a cosine to nothing.
+    a dropout of one half; mild augmentation of shape and colour, and mixup (Zhang et al. 2018); AdamW (Loshchilov and
+    Hutter 2019), its rate rising to 1e-3 in a tenth of the steps and falling along a cosine to nothing.
     """
     inputs = keras.Input(run.input_shape, name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(inputs)
@@ -75,7 +76,7 @@ def scratch_best(run: Run) -> keras.Model:
     rate = optimizers.schedules.CosineDecay(2e-5, run.steps - warm_up, warmup_target=1e-3, warmup_steps=warm_up)
     optimizer = optimizers.AdamW(rate, weight_decay=0.02)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    run.fit(model, optimizer, augment=MILD_AUGMENTATION)
+    run.fit(model, optimizer, augment=MILD_AUGMENTATION, mix=Mixup(0.2))
     return model
 
 
