@@ -174,7 +174,8 @@ def closed_calls(target: str, method: str, messages: Sequence[bytes], clients: i
 
         with ThreadPoolExecutor(clients) as threads:
             parts = list(threads.map(client, range(clients)))
-        latencies, failed = (np.array(list(itertools.chain(*(part[kind] for part in parts)))) for kind in (0, 1))
+        latencies = np.array([seconds for part in parts for seconds in part[0]])
+        failed = np.array([seconds for part in parts for seconds in part[1]])
         late = sum(part[2] for part in parts)
         cpu = time.process_time() - cpu
     return Outcome(latencies, seconds, len(latencies) - late, {0: failed}, cpu)
