@@ -1,5 +1,6 @@
 """Calls merged into batches while others are computed, as TensorFlow Serving does with `--enable_batching`."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -14,7 +15,7 @@ _Key = tuple[object, ...]
 
 
 class Batcher:
-    """Computes one batch at a time; what comes meanwhile is the next one.
+    """Computes as many batches at a time as there are cores; what comes meanwhile goes into the next one.
 
     Those that wait are merged where they ask for the same outputs of the same signature with rows of the same shape.
     Rows must not influence each other, as for TensorFlow Serving's batching; where outputs have no row for each of
@@ -24,19 +25,23 @@ class Batcher:
     many, since a row of a large batch costs less: while they are computed, their callers' others can come.
     """
 
-    def __init__(self, run: Run, max_rows: int = 32, longest_wait_s: float = 0.005) -> None:
+    def __init__(self, run: Run, max_rows: int = 32, longest_wait_s: float = 0.005, threads: int | None = None) -> None:
         """Merge calls of a function.
 
         Args:
             run: computes outputs of a signature's name, inputs, names of outputs, and a timeout in seconds.
             max_rows: of a batch that is merged; a single call may have more.
             longest_wait_s: how long a batch waits for company at most.
+            threads: how many batches are computed at a time; by default as many as there are cores.
         """
         self._run = run
         self._max_rows = max_rows
         self._longest_wait_s = longest_wait_s
         self._enough = threading.Condition()
+        self._threads = threads or os.cpu_count() or 1
+        self._computing = 0
         self._led = False
+        """Whether one of those that wait leads: collects the next batch, of which it is the first."""
         self._waiting: list[_Call] = []
         self._wanted = 1
 
@@ -47,10 +52,9 @@ class Batcher:
         call = _Call(signature_name, inputs, tuple(output_filter), timeout_s)
         with self._enough:
             self._waiting.append(call)
-            if not self._led:
-                self._led = call.leads = True
-            elif self._are_enough():
+            if self._led and self._are_enough():
                 self._enough.notify()
+            self._appoint()
         if not call.leads and not call.turn.wait(timeout_s):
             with self._enough:
                 if not call.leads and call.outputs is None and call.error is None:
@@ -67,21 +71,31 @@ class Batcher:
     def _are_enough(self) -> bool:
         return len(self._waiting) >= self._wanted or sum(call.rows for call in self._waiting) >= self._max_rows
 
+    def _appoint(self) -> "list[_Call]":
+        """Let the call that waits longest lead, if none does and another batch may be computed; return it."""
+        if self._led or self._computing == self._threads or not self._waiting:
+            return []
+        self._led = self._waiting[0].leads = True
+        return self._waiting[:1]
+
     def _lead(self) -> None:
         """Compute the next batch, which begins with the call that leads, and hand on to whoever leads the one after."""
         with self._enough:
             self._enough.wait_for(self._are_enough, self._longest_wait_s)
             batch = self._next()
+            self._led = False
+            self._computing += 1
+            following = self._appoint()
+        for call in following:
+            call.turn.set()
         try:
             self._compute(batch)
         finally:
             with self._enough:
+                self._computing -= 1
                 together = len(batch) + len(self._waiting)
                 self._wanted = max(1, together // 2, self._wanted // 2)
-                following = self._waiting[:1]
-                self._led = bool(following)
-                for call in following:
-                    call.leads = True
+                following = self._appoint()
             for call in [*batch[1:], *following]:
                 call.turn.set()
 

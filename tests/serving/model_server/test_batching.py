@@ -49,7 +49,7 @@ Ask = Callable[..., Future[dict[str, np.ndarray]]]
 @pytest.fixture
 def ask(gate: Gate) -> Iterator[Ask]:
     """Make calls in threads, one after another, once the first is being computed."""
-    batcher = Batcher(gate, max_rows=4)
+    batcher = Batcher(gate, max_rows=4, threads=1)
     with ThreadPoolExecutor(16) as threads:
 
         def ask(*values: int, width: int = 1, name: str = "s", timeout_s: float = TIMEOUT_S) -> Future:
@@ -120,7 +120,7 @@ def test_a_call_whose_time_ends_in_the_queue_is_not_computed(gate: Gate, ask: As
 
 def test_where_several_came_together_a_batch_waits_for_half_as_many(gate: Gate) -> None:
     gate.open.set()
-    batcher = Batcher(gate, longest_wait_s=TIMEOUT_S)
+    batcher = Batcher(gate, longest_wait_s=TIMEOUT_S, threads=1)
     batcher._wanted = 3
     with ThreadPoolExecutor(3) as threads:
         calls = [threads.submit(batcher, "s", {"x": np.array([[value]])}) for value in (1, 2, 3)]
@@ -132,7 +132,21 @@ def test_where_several_came_together_a_batch_waits_for_half_as_many(gate: Gate) 
 
 def test_nobody_waits_long_for_company_that_does_not_come(gate: Gate) -> None:
     gate.open.set()
-    batcher = Batcher(gate, longest_wait_s=0.01)
+    batcher = Batcher(gate, longest_wait_s=0.01, threads=1)
     batcher._wanted = 16
     assert batcher("s", {"x": np.array([[4]])}, timeout_s=TIMEOUT_S)["y"].tolist() == [[8]]
     assert batcher._wanted == 8
+
+
+def test_as_many_batches_are_computed_at_a_time_as_there_are_threads(gate: Gate) -> None:
+    batcher = Batcher(gate, threads=2)
+    with ThreadPoolExecutor(4) as threads:
+        asked = []
+        for number in range(4):
+            asked.append(threads.submit(batcher, "s", {"x": np.array([[number]])}))
+            while len(gate.batches) < min(2, number + 1) or len(batcher._waiting) < number - 1:
+                time.sleep(0.001)
+        assert gate.batches == [[0], [1]]
+        gate.open.set()
+        assert _values(*asked) == [[0], [2], [4], [6]]
+    assert gate.batches[2:] in ([[2, 3]], [[2], [3]])
