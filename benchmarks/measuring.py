@@ -33,8 +33,10 @@ class Figure:
         """Whether the value keeps to its goal; None where there is no goal."""
         if self.at_most is None and self.at_least is None:
             return None
-        return (self.at_most is None or self.value <= self.at_most) and (
-            self.at_least is None or self.value >= self.at_least
+        # The bounds may be NumPy's, whose truth values JSON does not know.
+        return bool(
+            (self.at_most is None or self.value <= self.at_most)
+            and (self.at_least is None or self.value >= self.at_least)
         )
 
     @property
