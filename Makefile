@@ -99,6 +99,7 @@ pictures: $(READY) ## make the pictures of the docs; `make demo` must run
 
 bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
 	$(BIN)/python -m benchmarks.gateway
+	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.explanations
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.capacity
