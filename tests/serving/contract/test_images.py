@@ -158,6 +158,7 @@ def test_resize_averages_where_it_shrinks():
     assert np.abs(shrunk.astype(int) - 127).max() <= 8
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @pytest.mark.parametrize("compression", ["group4", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
 def test_decoders_do_not_write_to_standard_error(pixels, compression, capfd):
     image = Image.fromarray(pixels).resize((70, 50)).convert("1" if compression == "group4" else "RGB")
