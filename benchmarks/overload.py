@@ -18,7 +18,8 @@ from benchmarks.measuring import Figure, report
 CLIENTS = 16
 TIMES = (1, 2, 4)
 PROBE_S = 0.1
-REFUSED = 503
+REFUSED = (429, 503)
+"""By the model server, whose threads are all busy, and by the gateway."""
 GOAL = 0.9
 """How much of the peak is to be left at the greatest load."""
 
@@ -79,7 +80,7 @@ def overload(asked: Load, seconds: float, rounds: int) -> list[Figure]:
     for times in TIMES:
         share, goal = float(np.median(kept[times])), GOAL if times == max(TIMES) else None
         outcome = load.merge(outcomes[times])
-        refused = outcome.failed.get(REFUSED, np.empty(0))
+        refused = np.concatenate([outcome.failed.get(status, np.empty(0)) for status in REFUSED])
         others += outcome.errors - len(refused)
         figures += [
             Figure(f"answered at {times} times the peak", share, "of the peak", at_least=goal),
