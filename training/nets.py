@@ -46,6 +46,12 @@ def convolution(
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
 
 
+def warmed_up_cosine(start: float, peak: float, steps: int) -> optimizers.schedules.LearningRateSchedule:
+    """Return a rate that rises to its peak in a tenth of the steps and falls along a cosine to nothing."""
+    warm_up = max(1, steps // 10)
+    return optimizers.schedules.CosineDecay(start, max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up)
+
+
 def one_cycle(peak: float, steps: int, weight_decay: float = 5e-4) -> optimizers.Optimizer:
     """Return SGD with Nesterov momentum whose rate rises to its peak in a fifth of the steps and falls along a cosine.
 

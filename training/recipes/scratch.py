@@ -5,7 +5,7 @@ from keras import layers, optimizers
 
 from training.data.augmentation import Augmentation
 from training.data.mixing import Mixup
-from training.nets import normalised, pooled_residual_block
+from training.nets import normalised, pooled_residual_block, warmed_up_cosine
 from training.run import Run
 
 AUGMENTATION = Augmentation(rotation=40, shift=0.2, shear=0.2, zoom=0.2, flip=True)
@@ -72,9 +72,7 @@ def scratch_best(run: Run) -> keras.Model:
     for layer in run.classifier(softmax=True):
         x = layer(x)
     model = keras.Model(inputs, x, name="scratch_best")
-    warm_up = run.steps // 10
-    rate = optimizers.schedules.CosineDecay(2e-5, run.steps - warm_up, warmup_target=1e-3, warmup_steps=warm_up)
-    optimizer = optimizers.AdamW(rate, weight_decay=0.02)
+    optimizer = optimizers.AdamW(warmed_up_cosine(2e-5, 1e-3, run.steps), weight_decay=0.02)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     run.fit(model, optimizer, augment=MILD_AUGMENTATION, mix=Mixup(0.2))
     return model

@@ -11,6 +11,7 @@ from training.bases.unfreezing import Watch, choose_layers, unfreeze
 from training.bases.weights import copy_weights
 from training.data.augmentation import Augmentation
 from training.errors import FoveaError
+from training.nets import warmed_up_cosine
 from training.run import Run
 from training.run_folder import CONFIG_FILE
 
@@ -138,8 +139,4 @@ def _joined(run: Run, base: keras.Model, head: keras.Sequential) -> keras.Model:
 def _adam(run: Run, peak: float, epochs: int | None = None) -> optimizers.Optimizer:
     """Return Adam whose rate rises to its peak in a tenth of the steps and falls along a cosine to nothing."""
     steps = run.steps if epochs is None else run.steps // run.options.epochs * epochs
-    warm_up = max(1, steps // 10)
-    schedule = optimizers.schedules.CosineDecay(
-        peak / 10, max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up
-    )
-    return optimizers.Adam(schedule)
+    return optimizers.Adam(warmed_up_cosine(peak / 10, peak, steps))
