@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,11 +60,14 @@ def publish_net(model: keras.Model, store: Store, name: str = NAME) -> None:
 
 
 @contextmanager
-def served(*names: str) -> Iterator[tuple[Path, processes.RunningModelServer, dict[str, keras.Model]]]:
+def served(
+    *names: str, flags: Sequence[str] = ()
+) -> Iterator[tuple[Path, processes.RunningModelServer, dict[str, keras.Model]]]:
     """Publish the nets of recipes and run a model server of them.
 
     Args:
         names: of the recipes, or `MEAN`.
+        flags: of the model server.
 
     Returns:
         A temporary folder, the model server, and the nets by recipe.
@@ -75,7 +78,7 @@ def served(*names: str) -> Iterator[tuple[Path, processes.RunningModelServer, di
         models = {name: net(folder / name, name) for name in names}
         for name, model in models.items():
             publish_net(model, store, name)
-        with processes.running_model_server(store.config_path, folder / "model_server.log") as server:
+        with processes.running_model_server(store.config_path, folder / "model_server.log", flags) as server:
             yield folder, server, models
 
 

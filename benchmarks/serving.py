@@ -6,7 +6,6 @@ pictures in the same way. They take turns, so that what else the machine does hi
 
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -399,31 +398,25 @@ def main(
 
     import_tensorflow()
     from benchmarks import scratch
-    from training.store import Store
 
     _say("preparing nets and pictures")
     sent = read_pictures(pictures) if pictures else [scratch.jpeg(number) for number in range(PICTURES)]
     if not sent:
         raise SystemExit(f"{pictures} holds no JPEG of up to {MOST_BYTES} bytes")
-    with tempfile.TemporaryDirectory(prefix="fovea-benchmark-") as name:
-        folder = Path(name)
-        store = Store(folder / "store")
-        for model, net in ((SCRATCH, scratch.net(folder / "run")), (MEAN, scratch.mean())):
-            scratch.publish_net(net, store, model)
+    figures = []
+    with scratch.served(SCRATCH, MEAN, flags=MODEL_SERVER_FLAGS) as (folder, server, nets):
+        for model, net in nets.items():
             net.save(folder / f"{model}.keras")
-        figures = []
-        log = folder / "model_server.log"
-        with processes.running_model_server(store.config_path, log, MODEL_SERVER_FLAGS) as server:
-            for model in (SCRATCH, MEAN):
-                _say(model)
-                case = Case(model, folder / f"{model}.keras", server, SIZE, sent, folder)
-                figures += compare(model, _measure(case, clients, seconds, rounds, workers, others))
-            if starts:
-                _say(f"start of the gateway, {starts} times")
-                figures.append(start(server.target, [SCRATCH], folder, starts))
-            if memory_calls:
-                _say(f"memory of its worker over {memory_calls} requests")
-                figures += memory(server.target, MEAN, sent, folder, clients, memory_calls)
+        for model in nets:
+            _say(model)
+            case = Case(model, folder / f"{model}.keras", server, SIZE, sent, folder)
+            figures += compare(model, _measure(case, clients, seconds, rounds, workers, others))
+        if starts:
+            _say(f"start of the gateway, {starts} times")
+            figures.append(start(server.target, [SCRATCH], folder, starts))
+        if memory_calls:
+            _say(f"memory of its worker over {memory_calls} requests")
+            figures += memory(server.target, MEAN, sent, folder, clients, memory_calls)
     options = {"seconds": seconds, "rounds": rounds, "clients": clients, "workers": workers, "starts": starts}
     report("serving", options | {"memory_calls": memory_calls, "pictures": len(sent)}, figures)
 
