@@ -56,9 +56,6 @@ def server(line, tmp_path):
 
 
 def test_answers_over_http_follow_publishing_promotion_and_rollback(line, server, tmp_path):
-    def stable():
-        return gateway.http.get("/v1/models/cats/labels/stable").json()
-
     def classify(path="/v1/models/cats"):
         answer = gateway.http.post(
             f"{path}:classify", content=picture.read_bytes(), headers={"Content-Type": "image/jpeg"}
@@ -114,9 +111,11 @@ def test_answers_over_http_follow_publishing_promotion_and_rollback(line, server
         assert "is listed now" in refused.stderr
         moved = fovea("canary", "cats", "--store", line / "store", "--version", 2, "--server", server.grpc_target)
         assert moved.returncode == 0, moved.stderr
+        # Until the model server has read its configuration again, it knows no such label.
         wait_until(
-            lambda: classify("/v1/models/cats/labels/canary")["model"]["version"] == 2, 10, "the canary is version 2"
+            lambda: gateway.http.get("/v1/models/cats/labels/canary").status_code == 200, 10, "the canary is known"
         )
+        assert classify("/v1/models/cats/labels/canary")["model"]["version"] == 2
 
 
 def test_a_killed_training_leaves_nothing_that_a_server_could_load(line, tmp_path):
