@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 from google.protobuf import json_format
 
-from serving import metrics, tensors, tracing, wire
+from serving import tensors, tracing, wire
 from serving.deadline import Deadline
 from serving.errors import (
     AnswerTooLargeError,
@@ -138,8 +138,7 @@ class ModelServer:
         request.model_spec.signature_name = signature
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(tensors.to_proto(array))
-        with metrics.MODEL_SERVER.time():
-            response = _call(self._prediction.Predict, request, deadline)
+        response = _call(self._prediction.Predict, request, deadline)
         try:
             outputs = {name: tensors.from_proto(proto) for name, proto in response.outputs.items()}
         except ValueError as error:

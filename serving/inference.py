@@ -43,6 +43,7 @@ from serving.errors import (
     TooManyPixelsError,
 )
 from serving.patterns import PatternCache
+from serving.prediction import Predictor
 from serving.settings import Settings
 from serving.targets import Targets
 
@@ -72,6 +73,7 @@ class Vision:
         self._settings = settings
         self._decoder = Decoder(settings)
         self._catalog = Catalog(server, settings)
+        self._predictor = Predictor(self._predict, settings.calls_in_flight, settings.max_pictures)
         self.admission = Admission(settings.max_in_flight, settings.max_queued)
         self._patterns = PatternCache(settings.pattern_cache_bytes)
 
@@ -363,15 +365,24 @@ class Vision:
     def _run(
         self, served: Served, signature: str, inputs: dict[str, np.ndarray], deadline: Deadline
     ) -> dict[str, np.ndarray]:
+        with metrics.MODEL_SERVER.time():
+            return self._call(served, signature, inputs, deadline)
+
+    def _call(
+        self, served: Served, signature: str, inputs: dict[str, np.ndarray], deadline: Deadline
+    ) -> dict[str, np.ndarray]:
         spec = model_spec(ModelRef(served.name, version=served.version))
         return self._server.predict(spec, signature, inputs, deadline).outputs
 
     def _probabilities(self, served: Served, images: Sequence[Picture], deadline: Deadline) -> np.ndarray:
         pixels, _ = self._decode(images, served.card, deadline)
-        outputs = self._run(served, signatures.PREDICT, {signatures.IMAGES: pixels}, deadline)
-        probabilities = _output(outputs, signatures.PROBABILITIES, _shape(served.card, len(pixels)))
+        probabilities = self._predictor(served, pixels, deadline)
         _count(served, probabilities)
         return probabilities
+
+    def _predict(self, served: Served, pixels: np.ndarray, deadline: Deadline) -> np.ndarray:
+        outputs = self._call(served, signatures.PREDICT, {signatures.IMAGES: pixels}, deadline)
+        return _output(outputs, signatures.PROBABILITIES, _shape(served.card, len(pixels)))
 
     def _explain(
         self, served: Served, signature: str, images: Sequence[Picture], asked: Targets, deadline: Deadline
@@ -388,8 +399,7 @@ class Vision:
             )
         pixels, sizes = self._decode(images, card, deadline)
         if asked.top_k is not None:
-            outputs = self._run(served, signatures.PREDICT, {signatures.IMAGES: pixels}, deadline)
-            scores = _output(outputs, signatures.PROBABILITIES, _shape(card, len(pixels)))
+            scores = self._predictor(served, pixels, deadline)
             scores = scores if at is None else scores[:, at]
             classes = np.argsort(-scores, axis=-1, kind="stable")[:, :each].reshape(-1)
         else:

@@ -55,6 +55,11 @@ PICTURE_PIXELS = Histogram(
     "Pixels of the pictures that were decoded.",
     buckets=[2**power for power in range(10, 27, 2)],
 )
+CALL_PICTURES = Histogram(
+    "fovea_call_pictures",
+    "Pictures in a call of the model server for probabilities, which requests share that come at the same time.",
+    buckets=[2**power for power in range(6)],
+)
 PREDICTIONS = Counter(
     "fovea_predictions",
     "Pictures, or characters of texts, by the class that was answered for them.",

@@ -64,6 +64,13 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         default=32, ge=0, le=1024, description="Requests that wait in a process for their turn; more are refused."
     )
+    calls_in_flight: int = Field(
+        default=2,
+        ge=1,
+        le=256,
+        description="Calls of the model server for probabilities that a process has under way at a time; requests that "
+        "come meanwhile share the next one.",
+    )
     max_bytes: int = Field(default=10 * MIB, ge=1024, description="Largest request body in bytes.")
     max_pixels: int = Field(default=50_000_000, ge=1, description="Largest picture in pixels.")
     max_pictures: int = Field(default=32, ge=1, le=1024, description="Most pictures in one request.")

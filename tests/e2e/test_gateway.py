@@ -73,6 +73,35 @@ def test_both_doors_give_the_same_answer(gateway, corner):
     assert (row.label, row.score) == (rest["label"], rest["score"])
 
 
+def test_requests_that_share_calls_get_the_answers_to_their_own_pictures(tiny_server, tmp_path, encode):
+    def ask(number):
+        picture = encode(np.full((24, 32, 3), (number, 0, 255 - number), np.uint8))
+        answer = gateway.http.post(CLASSIFY, content=picture, headers=PNG)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["classifications"][0]["top_k"]
+
+    def called(what):
+        (line,) = [
+            x for x in gateway.http.get("/metrics").text.splitlines() if x.startswith(f"fovea_call_pictures_{what}")
+        ]
+        return float(line.split()[1])
+
+    settings = {"models": "tiny", "model_server_target": tiny_server.grpc_target, "calls_in_flight": 1}
+    with Gateway(tmp_path / "log", **settings) as gateway:
+        numbers = range(0, 256, 5)
+        alone = [ask(number) for number in numbers]
+        assert called("count") == called("sum") == len(numbers)
+        with ThreadPoolExecutor(8) as clients:
+            together = list(clients.map(ask, numbers))
+        assert called("sum") == 2 * len(numbers)
+        assert called("count") < called("sum")
+    assert len({(scores[0]["label"], scores[0]["score"]) for scores in alone}) == len(numbers)
+    for before, after in zip(alone, together, strict=True):
+        assert [(item["label"], pytest.approx(item["score"], abs=1e-6)) for item in before] == [
+            (item["label"], item["score"]) for item in after
+        ]
+
+
 def test_tensorflow_is_not_loaded_after_a_request_of_every_kind(tiny_server, tmp_path, corner):
     # Every process writes down its modules as it ends.
     script = f"""

@@ -78,6 +78,8 @@ def test_pictures_are_measured(client, classify, corner):
     after = _scrape(client)
     assert _added(before, after, "fovea_picture_bytes_sum") == len(corner)
     assert _added(before, after, "fovea_picture_pixels_sum") == 24 * 32
+    assert _added(before, after, "fovea_call_pictures_sum") == 1
+    assert _added(before, after, "fovea_call_pictures_count") == 1
 
 
 def test_the_model_servers_models(client):

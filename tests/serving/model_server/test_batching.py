@@ -59,7 +59,7 @@ def ask(gate: Gate) -> Iterator[Ask]:
                 raise TimeoutError
             asked_before.append(asked)
             # The first is being computed; whoever comes now waits, in the order in which they ask.
-            while len(batcher._waiting) < len(asked_before) - 1 and not asked.done():
+            while len(batcher._merged._waiting) < len(asked_before) - 1 and not asked.done():
                 time.sleep(0.001)
             return asked
 
@@ -116,37 +116,3 @@ def test_a_call_whose_time_ends_in_the_queue_is_not_computed(gate: Gate, ask: As
     gate.open.set()
     assert _values(first) == [[2]]
     assert gate.batches == [[1]]
-
-
-def test_where_several_came_together_a_batch_waits_for_half_as_many(gate: Gate) -> None:
-    gate.open.set()
-    batcher = Batcher(gate, longest_wait_s=TIMEOUT_S, threads=1)
-    batcher._wanted = 3
-    with ThreadPoolExecutor(3) as threads:
-        calls = [threads.submit(batcher, "s", {"x": np.array([[value]])}) for value in (1, 2, 3)]
-        assert _values(*calls) == [[2], [4], [6]]
-    assert [sorted(batch) for batch in gate.batches] == [[1, 2, 3]]
-    # Half of the three that came together is one: the next waits for nobody.
-    assert batcher("s", {"x": np.array([[4]])})["y"].tolist() == [[8]]
-
-
-def test_nobody_waits_long_for_company_that_does_not_come(gate: Gate) -> None:
-    gate.open.set()
-    batcher = Batcher(gate, longest_wait_s=0.01, threads=1)
-    batcher._wanted = 16
-    assert batcher("s", {"x": np.array([[4]])}, timeout_s=TIMEOUT_S)["y"].tolist() == [[8]]
-    assert batcher._wanted == 8
-
-
-def test_as_many_batches_are_computed_at_a_time_as_there_are_threads(gate: Gate) -> None:
-    batcher = Batcher(gate, threads=2)
-    with ThreadPoolExecutor(4) as threads:
-        asked = []
-        for number in range(4):
-            asked.append(threads.submit(batcher, "s", {"x": np.array([[number]])}))
-            while len(gate.batches) < min(2, number + 1) or len(batcher._waiting) < number - 1:
-                time.sleep(0.001)
-        assert gate.batches == [[0], [1]]
-        gate.open.set()
-        assert _values(*asked) == [[0], [2], [4], [6]]
-    assert gate.batches[2:] in ([[2, 3]], [[2], [3]])
