@@ -105,8 +105,9 @@ bench: $(READY) ## measure; prints tables, writes JSON under .artifacts/
 	$(BIN)/python -m benchmarks.capacity
 	$(BIN)/python -m benchmarks.overload
 
-fuzz: $(READY) ## send a gateway 25,000 damaged requests; docs/security.md
+fuzz: $(READY) ## damage 25,000 requests to a gateway, and let 100,000 grow; docs/security.md
 	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.fuzz_guided
 
 images: ## build the images fovea-gateway and fovea-training and try them; docs/images.md
 	deploy/build-images.sh

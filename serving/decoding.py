@@ -1,5 +1,6 @@
 """The pictures of requests, decoded within bounded memory."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from serving.deadline import Deadline
 from serving.errors import DeadlineExceededError, EmptyBodyError, NotAnImageError, TooManyPixelsError
 from serving.settings import Settings
 
-# Pillow warns of what is odd in a picture, in words that hold its values: each is remembered for good.
+# Pillow warns of what is odd in a picture, in words that hold its values: each is remembered for good. Some of it it
+# logs as an error. But what is wrong with a picture is for whoever sent it.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 Picture = bytes | np.ndarray
 """An encoded picture, or its RGB pixels as uint8 [h, w, 3]."""

@@ -157,7 +157,8 @@ def _too_large(settings: Settings) -> TooLargeError:
 def _from_form(request: Request, settings: Settings) -> list[Upload]:
     files = request.files.getlist(FIELD)
     if not files:
-        names = sorted({*request.files, *request.form})
+        # A part without a name has None for one.
+        names = sorted(filter(None, {*request.files, *request.form}))
         found = f"only {', '.join(map(repr, names))[:200]}" if names else "no fields"
         raise WrongFieldError(f"the form has {found}; pictures belong into the file field {FIELD!r}")
     _check_count(len(files), settings)

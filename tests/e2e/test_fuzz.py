@@ -1,9 +1,15 @@
-"""A short run of `python -m benchmarks.fuzz`, against a real gateway."""
+"""Short runs of `python -m benchmarks.fuzz`, against a real gateway, and of `python -m benchmarks.fuzz_guided`."""
 
 import random
-from collections import Counter
+import subprocess
+import sys
+from collections import Counter, defaultdict
 
-from benchmarks import fuzz
+import httpx
+import pytest
+
+from benchmarks import fuzz, fuzz_bytes, fuzz_guided
+from benchmarks.processes import REPOSITORY
 from tests.gateways import Gateway
 
 REQUESTS = 800
@@ -61,3 +67,43 @@ def test_what_does_not_belong_into_a_log_is_found_with_the_requests_that_may_hav
     begun = [[(0, 1), (10, 3), (20, 5), (80, 7)], [(5, 2)]]
     findings = [fuzz.Findings(begun=one) for one in begun]
     assert fuzz.suspects(20, findings) == [2, 3, 5]
+
+
+def test_requests_that_fuzzing_begins_with_are_answered_at_every_door(tiny_server, tmp_path):
+    pictures = fuzz.pictures()
+    statuses = defaultdict(set)
+    with Gateway(tmp_path / "log", models="tiny", model_server_target=tiny_server.grpc_target) as gateway:
+        for data in fuzz_bytes.seeds(pictures):
+            made = fuzz_bytes.request(data, "tiny", pictures[4]).get_request()
+            sent = gateway.http.request(
+                made.method, made.full_path, content=made.get_data(), headers=list(made.headers.items())
+            )
+            statuses[data[0]].add(sent.status_code)
+    assert set(statuses) == set(range(fuzz_bytes.DOORS))
+    assert [door for door, found in statuses.items() if httpx.codes.OK not in found or max(found) >= 500] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Atheris is installed on Linux only")
+def test_guided_requests_reach_what_those_they_began_with_did_not():
+    command = [sys.executable, "-m", "benchmarks.fuzz_guided", "--requests", "400"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {figure.what: figure.value for figure in fuzz_guided.figures(done.stderr, failed=False)}
+    assert found["requests"] == 400
+    assert found["branches reached, in the end"] > found["branches reached, by those that it begins with"] > 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Atheris is installed on Linux only")
+def test_a_request_that_makes_the_gateway_fail_ends_the_guided_run_and_is_kept(tiny_store, tmp_path):
+    picture, begun = tmp_path / "picture", tmp_path / "begun" / "request"
+    begun.parent.mkdir()
+    picture.write_bytes(fuzz.pictures()[4])
+    begun.write_bytes(next(fuzz_bytes.seeds(fuzz.pictures())))
+    # This model's answers are not finite, for which the gateway answers 502.
+    command = [sys.executable, "-m", "benchmarks.fuzz_target", tiny_store / "broken", picture, begun.parent]
+    flags = [f"-artifact_prefix={tmp_path}/"]
+    done = subprocess.run([*map(str, command), *flags], cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
+    assert done.returncode != 0
+    assert "MODEL_SERVER_ERROR" in done.stdout + done.stderr
+    (kept,) = tmp_path.glob("crash-*")
+    assert kept.read_bytes() == begun.read_bytes()

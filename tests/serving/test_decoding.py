@@ -14,7 +14,7 @@ from benchmarks.hostile import HOSTILE
 from serving.contract import images, structure
 from serving.deadline import Deadline
 from serving.decoding import Decoder
-from serving.errors import DeadlineExceededError, FoveaError
+from serving.errors import DeadlineExceededError, FoveaError, NotAnImageError
 from serving.settings import Settings
 
 MIB = 1 << 20
@@ -49,6 +49,17 @@ def test_harm_is_bounded(decoder, make, code):
     assert time.process_time() - seconds < (MOST_SECONDS if "large" in make.__name__ else 1)
     most = BYTES_A_PIXEL * Settings(models=["any"]).max_pixels if "large" in make.__name__ else 100 * MIB
     assert peak_bytes() - memory < most
+
+
+def test_what_is_wrong_with_a_picture_is_told_to_its_sender_and_not_to_the_log(decoder, caplog):
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "TIFF")
+    # SamplesPerPixel (tag 277), a SHORT, of 3.
+    samples = b"\x15\x01\x03\x00\x01\x00\x00\x00"
+    assert stream.getvalue().count(samples + b"\x03") == 1
+    with pytest.raises(NotAnImageError):
+        decoder.resized(stream.getvalue().replace(samples + b"\x03", samples + b"\xff"), 24, 32, None, Deadline(60))
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,13 @@ def test_a_form_without_the_field(client, good, caplog):
     _check(answer, 400, "WRONG_FIELD", "only 'picture'.*the file field 'file'", caplog)
 
 
+def test_a_form_whose_parts_have_names_or_none(client, caplog):
+    parts = b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n"
+    parts += b'--x\r\nContent-Disposition: form-data; name="picture"\r\n\r\n2\r\n--x--\r\n'
+    answer = client.post(CLASSIFY, data=parts, content_type="multipart/form-data; boundary=x")
+    _check(answer, 400, "WRONG_FIELD", "only 'picture'.*the file field 'file'", caplog)
+
+
 def test_a_form_with_text_in_the_field(client, caplog):
     answer = client.post(CLASSIFY, data={"file": "text"}, content_type="multipart/form-data")
     _check(answer, 400, "WRONG_FIELD", "the file field 'file'", caplog)
