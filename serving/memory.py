@@ -7,7 +7,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 LARGE = 1 << 20
 """Blocks of this many bytes are mapped for themselves, and gone when they are freed."""
 _KEPT = 4 << 20
-_ARENAS = 4
+_ARENAS = 2
 
 
 def give_back_large_blocks() -> None:
