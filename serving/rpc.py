@@ -395,4 +395,5 @@ def _status(status: ModelStatus) -> pb.ModelStatus:
             for item in status.versions
         ],
         card=status.served.card if status.served else None,
+        labels=status.labels,
     )

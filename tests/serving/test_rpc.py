@@ -127,6 +127,7 @@ def test_list_models(stub):
     assert [(model.name, model.ready) for model in models] == [("tiny", True), ("cautious", True), ("broken", True)]
     assert [(version.version, version.state) for version in models[0].versions] == [(2, "AVAILABLE"), (1, "AVAILABLE")]
     assert list(models[0].card.class_names) == ["rot", "blau"]
+    assert dict(models[0].labels) == {"stable": 1, "canary": 2}
 
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

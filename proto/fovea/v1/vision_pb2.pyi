@@ -36,16 +36,25 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
-    __slots__ = ("name", "ready", "versions", "card")
+    __slots__ = ("name", "ready", "versions", "card", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     CARD_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     ready: bool
     versions: _containers.RepeatedCompositeFieldContainer[VersionStatus]
     card: _model_card_pb2.ModelCard
-    def __init__(self, name: _Optional[str] = ..., ready: _Optional[bool] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ..., card: _Optional[_Union[_model_card_pb2.ModelCard, _Mapping]] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, int]
+    def __init__(self, name: _Optional[str] = ..., ready: _Optional[bool] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ..., card: _Optional[_Union[_model_card_pb2.ModelCard, _Mapping]] = ..., labels: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class VersionStatus(_message.Message):
     __slots__ = ("version", "state", "error")
