@@ -37,7 +37,8 @@ class Merger(Generic[T, R]):
         self._at_a_time = at_a_time
         self._max_rows = max_rows
         self._longest_wait_s = longest_wait_s
-        self._enough = threading.Condition()
+        self._lock = threading.Lock()
+        self._enough = threading.Condition(self._lock)
         self._at_work = 0
         self._led = False
         """Whether one of those that wait leads: collects the next batch, of which it is the first."""
@@ -58,24 +59,38 @@ class Merger(Generic[T, R]):
             Exception: what the work returned for it.
         """
         call: _Asked[T, R] = _Asked(asked, (key, rows > 0), rows)
-        with self._enough:
-            self._waiting.append(call)
-            if self._led and self._are_enough():
-                self._enough.notify()
-            self._appoint()
-        if not call.leads and not call.turn.wait(timeout_s):
-            with self._enough:
+        with self._lock:
+            alone = not self._waiting and self._at_work < self._at_a_time and not self._wants_company()
+            if alone:
+                self._at_work += 1
+            else:
+                self._waiting.append(call)
+                if self._led and self._are_enough():
+                    self._enough.notify()
+                self._appoint()
+        if alone:
+            self._do([call])
+        else:
+            self._wait(call, timeout_s)
+        assert call.answer is not None
+        (answer,) = call.answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _wait(self, call: "_Asked[T, R]", timeout_s: float | None) -> None:
+        """Wait until others have done it, or lead."""
+        if not call.leads and not call.turn.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            with self._lock:
                 if not call.leads and call.answer is None:
                     if call in self._waiting:
                         self._waiting.remove(call)
                     raise TimeoutError
         if call.leads:
             self._lead()
-        assert call.answer is not None
-        (answer,) = call.answer
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+
+    def _wants_company(self) -> bool:
+        return self._wanted > 1 and self._longest_wait_s > 0
 
     def _are_enough(self) -> bool:
         return len(self._waiting) >= self._wanted or sum(call.rows for call in self._waiting) >= self._max_rows
@@ -88,26 +103,31 @@ class Merger(Generic[T, R]):
         return self._waiting[:1]
 
     def _lead(self) -> None:
-        """Work on the next batch, which begins with the one that leads, and hand on to whoever leads the one after."""
-        with self._enough:
-            self._enough.wait_for(self._are_enough, self._longest_wait_s)
+        """Work on the next batch, which begins with the one that leads."""
+        with self._lock:
+            if self._wants_company():
+                self._enough.wait_for(self._are_enough, self._longest_wait_s)
             batch = self._next()
             self._led = False
             self._at_work += 1
             following = self._appoint()
         for call in following:
-            call.turn.set()
+            call.turn.release()
+        self._do(batch)
+
+    def _do(self, batch: "list[_Asked[T, R]]") -> None:
+        """Work on a batch, and hand on to whoever leads the next one."""
         try:
             for call, answer in zip(batch, self._answers(batch), strict=True):
                 call.answer = (answer,)
         finally:
-            with self._enough:
+            with self._lock:
                 self._at_work -= 1
                 together = len(batch) + len(self._waiting)
                 self._wanted = max(1, together // 2, self._wanted // 2)
                 following = self._appoint()
             for call in [*batch[1:], *following]:
-                call.turn.set()
+                call.turn.release()
 
     def _answers(self, batch: "Sequence[_Asked[T, R]]") -> Sequence[R | Exception]:
         try:
@@ -137,6 +157,8 @@ class _Asked(Generic[T, R]):
         self.asked = asked
         self.key = key
         self.rows = rows
-        self.turn = threading.Event()
+        # Opened once: by whoever appoints it to lead, or has worked on it.
+        self.turn = threading.Lock()
+        self.turn.acquire()
         self.leads = False
         self.answer: tuple[R | Exception] | None = None

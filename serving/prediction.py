@@ -1,6 +1,7 @@
 """Probabilities of pictures; what several requests ask for at the same time goes into one call of the model server."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -51,15 +52,15 @@ class Predictor:
 
     def _together(self, requests: "Sequence[_Asked]") -> Sequence[np.ndarray | Exception]:
         first = requests[0]
-        counts = [len(request.pixels) for request in requests]
-        metrics.CALL_PICTURES.observe(sum(counts))
         pixels = first.pixels if len(requests) == 1 else np.concatenate([request.pixels for request in requests])
+        metrics.CALL_PICTURES.observe(len(pixels))
         try:
             probabilities = self._predict(first.served, pixels, first.deadline)
         except DeadlineExceededError as error:
             # The call had the time of the one that led; whoever has more asks again.
             return [error, *[_OthersDeadlineError()] * (len(requests) - 1)]
-        return np.split(probabilities, np.cumsum(counts)[:-1])
+        ends = list(accumulate(len(request.pixels) for request in requests))
+        return [probabilities[end - len(request.pixels) : end] for end, request in zip(ends, requests, strict=True)]
 
 
 class _Asked(NamedTuple):
