@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from serving import metrics
+from serving.backend import RefusedError
 from serving.catalog import Served
 from serving.deadline import Deadline
-from serving.errors import DeadlineExceededError
+from serving.errors import DeadlineExceededError, ModelServerError
 from serving.merging import Merger
 
 Predict = Callable[[Served, np.ndarray, Deadline], np.ndarray]
@@ -38,7 +39,9 @@ class Predictor:
 
         Raises:
             DeadlineExceededError: as the request's deadline says.
-            Exception: what the call raised, in all requests that shared it.
+            Exception: what the call raised. A shared one that the model server refused or failed to answer is made
+                again for each request, so that none has another's picture to suffer for, nor a model server that
+                takes fewer at a time.
         """
         asked, key = _Asked(served, pixels, deadline), (served.name, served.version)
         while True:
@@ -59,8 +62,19 @@ class Predictor:
         except DeadlineExceededError as error:
             # The call had the time of the one that led; whoever has more asks again.
             return [error, *[_OthersDeadlineError()] * (len(requests) - 1)]
+        except (ModelServerError, RefusedError):
+            if len(requests) == 1:
+                raise
+            return [self._alone(request) for request in requests]
         ends = list(accumulate(len(request.pixels) for request in requests))
         return [probabilities[end - len(request.pixels) : end] for end, request in zip(ends, requests, strict=True)]
+
+    def _alone(self, request: "_Asked") -> np.ndarray | Exception:
+        metrics.CALL_PICTURES.observe(len(request.pixels))
+        try:
+            return self._predict(*request)
+        except Exception as error:  # raised where it was asked for
+            return error
 
 
 class _Asked(NamedTuple):

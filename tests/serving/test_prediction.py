@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fovea.v1.model_card_pb2 import ModelCard
 
+from serving.backend import RefusedError, ServableNotFoundError
 from serving.catalog import Served
 from serving.deadline import Deadline
 from serving.errors import DeadlineExceededError, ModelServerError
@@ -23,7 +24,8 @@ def pictures(*values: int) -> np.ndarray:
 
 
 class ModelServer:
-    """Answers each picture's value, once it is let go, or what it is told to raise; a version 9 has gone."""
+    """Answers each picture's value, once it is let go; fails at a picture of 13, takes no more than three, and has no
+    version 9."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -32,7 +34,11 @@ class ModelServer:
     def predict(self, served: Served, pixels: np.ndarray, deadline: Deadline) -> np.ndarray:
         self.calls.append(pixels[:, 0, 0, 0].tolist())
         if served.version == 9:
-            raise ModelServerError("gone")
+            raise ServableNotFoundError("gone")
+        if 13 in self.calls[-1]:
+            raise ModelServerError("not finite")
+        if len(pixels) > 3:
+            raise RefusedError("larger than the largest batch")
         if not self.go.wait(deadline.remaining()):
             raise DeadlineExceededError("the model server did not answer in time")
         return pixels[:, 0, 0].astype(np.float32)
@@ -90,9 +96,25 @@ def test_what_the_call_raises_is_raised_in_all(server: ModelServer, clients: Cli
     asked = [clients.ask(1), clients.ask(2, served=gone), clients.ask(3, served=gone)]
     server.go.set()
     for each in asked[1:]:
-        with pytest.raises(ModelServerError, match="gone"):
+        with pytest.raises(ServableNotFoundError, match="gone"):
             each.result(TIMEOUT_S)
     assert server.calls == [[1], [2, 3]]
+
+
+def test_a_picture_that_the_model_fails_at_harms_no_other(server: ModelServer, clients: Clients) -> None:
+    asked = [clients.ask(1), clients.ask(2), clients.ask(13), clients.ask(4)]
+    server.go.set()
+    assert [rows(asked[index]) for index in (0, 1, 3)] == [[1], [2], [4]]
+    with pytest.raises(ModelServerError, match="not finite"):
+        asked[2].result(TIMEOUT_S)
+    assert server.calls == [[1], [2, 13, 4], [2], [13], [4]]
+
+
+def test_a_model_server_that_takes_fewer_at_a_time_is_asked_for_each(server: ModelServer, clients: Clients) -> None:
+    asked = [clients.ask(1), clients.ask(2, 3), clients.ask(4, 5)]
+    server.go.set()
+    assert [rows(each) for each in asked] == [[1], [2, 3], [4, 5]]
+    assert server.calls == [[1], [2, 3, 4, 5], [2, 3], [4, 5]]
 
 
 def test_a_request_with_more_time_than_the_one_that_led_asks_again(server: ModelServer, clients: Clients) -> None:
