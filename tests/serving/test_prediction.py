@@ -60,7 +60,8 @@ class Clients:
     def ask(self, *values: int, served: Served = FIRST, seconds: float = TIMEOUT_S) -> Future[np.ndarray]:
         begun, waiting = bool(self._server.calls), len(self._predictor._merged._waiting)
         asked = self._threads.submit(self._predictor, served, pictures(*values), Deadline(seconds))
-        while not self._server.calls or (begun and len(self._predictor._merged._waiting) == waiting):
+        merged = self._predictor._merged
+        while not asked.done() and (not self._server.calls or (begun and len(merged._waiting) == waiting)):
             time.sleep(0.001)
         return asked
 
@@ -118,7 +119,7 @@ def test_a_model_server_that_takes_fewer_at_a_time_is_asked_for_each(server: Mod
 
 
 def test_a_request_with_more_time_than_the_one_that_led_asks_again(server: ModelServer, clients: Clients) -> None:
-    asked = [clients.ask(1, seconds=0.6), clients.ask(2, seconds=1.2), clients.ask(3)]
+    asked = [clients.ask(1, seconds=1.5), clients.ask(2, seconds=3), clients.ask(3)]
     for late in asked[:2]:
         with pytest.raises(DeadlineExceededError):
             late.result(TIMEOUT_S)
@@ -128,7 +129,7 @@ def test_a_request_with_more_time_than_the_one_that_led_asks_again(server: Model
 
 
 def test_a_request_with_less_time_does_not_wait_for_the_one_that_leads(server: ModelServer, clients: Clients) -> None:
-    first, hurried = clients.ask(1), clients.ask(2, seconds=0.2)
+    first, hurried = clients.ask(1), clients.ask(2, seconds=0.5)
     started = time.monotonic()
     with pytest.raises(DeadlineExceededError, match="in time"):
         hurried.result(TIMEOUT_S)
