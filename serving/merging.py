@@ -24,6 +24,7 @@ class Merger(Generic[T, R]):
         at_a_time: int,
         max_rows: int,
         longest_wait_s: float = 0.0,
+        alone_after: tuple[type[Exception], ...] = (),
     ) -> None:
         """Merge work.
 
@@ -32,11 +33,14 @@ class Merger(Generic[T, R]):
             at_a_time: how many batches are worked on at a time.
             max_rows: of a batch that is merged; who asks alone may have more.
             longest_wait_s: how long a batch waits for company at most.
+            alone_after: errors of a batch that one of it may be to blame for: each is then worked on alone, and learns
+                its own.
         """
         self._work = work
         self._at_a_time = at_a_time
         self._max_rows = max_rows
         self._longest_wait_s = longest_wait_s
+        self._alone_after = alone_after
         self._lock = threading.Lock()
         self._enough = threading.Condition(self._lock)
         self._at_work = 0
@@ -118,7 +122,7 @@ class Merger(Generic[T, R]):
     def _do(self, batch: "list[_Asked[T, R]]") -> None:
         """Work on a batch, and hand on to whoever leads the next one."""
         try:
-            for call, answer in zip(batch, self._answers(batch), strict=True):
+            for call, answer in zip(batch, self._answers([call.asked for call in batch]), strict=True):
                 call.answer = (answer,)
         finally:
             with self._lock:
@@ -129,11 +133,13 @@ class Merger(Generic[T, R]):
             for call in [*batch[1:], *following]:
                 call.turn.release()
 
-    def _answers(self, batch: "Sequence[_Asked[T, R]]") -> Sequence[R | Exception]:
+    def _answers(self, asked: Sequence[T]) -> Sequence[R | Exception]:
         try:
-            return self._work([call.asked for call in batch])
+            return self._work(asked)
         except Exception as error:  # raised where it was asked for
-            return [error] * len(batch)
+            if len(asked) > 1 and isinstance(error, self._alone_after):
+                return [answer for one in asked for answer in self._answers([one])]
+            return [error] * len(asked)
 
     def _next(self) -> "list[_Asked[T, R]]":
         """Take who waits longest, and what can be merged with it."""

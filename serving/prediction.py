@@ -32,7 +32,7 @@ class Predictor:
             max_pictures: of a call that several share.
         """
         self._predict = predict
-        self._merged = Merger(self._together, calls, max_pictures)
+        self._merged = Merger(self._together, calls, max_pictures, alone_after=(ModelServerError, RefusedError))
 
     def __call__(self, served: Served, pixels: np.ndarray, deadline: Deadline) -> np.ndarray:
         """Return the probabilities of pictures, uint8 [N, H, W, 3].
@@ -62,19 +62,8 @@ class Predictor:
         except DeadlineExceededError as error:
             # The call had the time of the one that led; whoever has more asks again.
             return [error, *[_OthersDeadlineError()] * (len(requests) - 1)]
-        except (ModelServerError, RefusedError):
-            if len(requests) == 1:
-                raise
-            return [self._alone(request) for request in requests]
         ends = list(accumulate(len(request.pixels) for request in requests))
         return [probabilities[end - len(request.pixels) : end] for end, request in zip(ends, requests, strict=True)]
-
-    def _alone(self, request: "_Asked") -> np.ndarray | Exception:
-        metrics.CALL_PICTURES.observe(len(request.pixels))
-        try:
-            return self._predict(*request)
-        except Exception as error:  # raised where it was asked for
-            return error
 
 
 class _Asked(NamedTuple):

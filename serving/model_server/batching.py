@@ -33,7 +33,8 @@ class Batcher:
             threads: how many batches are computed at a time; by default as many as there are cores.
         """
         self._run = run
-        self._merged = Merger(self._compute, threads or os.cpu_count() or 1, max_rows, longest_wait_s)
+        at_a_time = threads or os.cpu_count() or 1
+        self._merged = Merger(self._compute, at_a_time, max_rows, longest_wait_s, alone_after=(Exception,))
 
     def __call__(
         self, signature_name: str, inputs: Arrays, output_filter: Iterable[str] = (), timeout_s: float | None = None
@@ -46,23 +47,14 @@ class Batcher:
         except TimeoutError:
             raise ServingError(StatusCode.DEADLINE_EXCEEDED, "The call's time ended in the queue.") from None
 
-    def _compute(self, batch: "Sequence[_Call]") -> Sequence[Outputs | Exception]:
+    def _compute(self, batch: "Sequence[_Call]") -> Sequence[Outputs]:
         first = batch[0]
-        if len(batch) > 1:
-            inputs = {name: np.concatenate([call.inputs[name] for call in batch]) for name in first.inputs}
-            timeouts = [call.timeout_s for call in batch if call.timeout_s is not None]
-            timeout_s = max(timeouts) if len(timeouts) == len(batch) else None
-            try:
-                return _cut(self._run(first.signature_name, inputs, first.output_filter, timeout_s), batch)
-            except Exception:  # one call may be to blame: alone, each learns its own
-                pass
-        return [self._alone(call) for call in batch]
-
-    def _alone(self, call: "_Call") -> Outputs | Exception:
-        try:
-            return self._run(*call)
-        except Exception as error:  # raised where the call was made
-            return error
+        if len(batch) == 1:
+            return [self._run(*first)]
+        inputs = {name: np.concatenate([call.inputs[name] for call in batch]) for name in first.inputs}
+        timeouts = [call.timeout_s for call in batch if call.timeout_s is not None]
+        timeout_s = max(timeouts) if len(timeouts) == len(batch) else None
+        return _cut(self._run(first.signature_name, inputs, first.output_filter, timeout_s), batch)
 
 
 def _cut(outputs: Arrays, batch: "Sequence[_Call]") -> list[Outputs]:
