@@ -5,6 +5,7 @@ process and sees which branches of it, of werkzeug and of Pillow's formats a req
 as the decoders of pixels, it does not see.
 """
 
+import importlib.util
 import re
 import signal
 import subprocess
@@ -52,6 +53,8 @@ def main(
     """Look for requests that make the gateway fail; exit code 1, and the request in a file, where one does."""
     # As for Ctrl-C, so that no process is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if importlib.util.find_spec("atheris") is None:
+        raise SystemExit("Atheris is not installed; there are wheels of it for Linux on x86-64 only")
     from training.quiet import import_tensorflow
 
     import_tensorflow()

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from importlib.util import find_spec
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.processes import REPOSITORY
 from tests.gateways import Gateway
 
 REQUESTS = 800
+needs_atheris = pytest.mark.skipif(find_spec("atheris") is None, reason="Atheris is there for Linux on x86-64 only")
 
 
 def test_damaged_requests_neither_fail_nor_kill_the_gateway(tiny_server, tmp_path):
@@ -83,7 +85,7 @@ def test_requests_that_fuzzing_begins_with_are_answered_at_every_door(tiny_serve
     assert [door for door, found in statuses.items() if httpx.codes.OK not in found or max(found) >= 500] == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Atheris is installed on Linux only")
+@needs_atheris
 def test_guided_requests_reach_what_those_they_began_with_did_not():
     command = [sys.executable, "-m", "benchmarks.fuzz_guided", "--requests", "400"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
@@ -93,7 +95,7 @@ def test_guided_requests_reach_what_those_they_began_with_did_not():
     assert found["branches reached, in the end"] > found["branches reached, by those that it begins with"] > 1000
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Atheris is installed on Linux only")
+@needs_atheris
 def test_a_request_that_makes_the_gateway_fail_ends_the_guided_run_and_is_kept(tiny_store, tmp_path):
     picture, begun = tmp_path / "picture", tmp_path / "begun" / "request"
     begun.parent.mkdir()
